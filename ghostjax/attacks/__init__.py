@@ -1,0 +1,1 @@
+"""The cloud's attacks: from the features that crossed the cut back to a picture."""

@@ -1,0 +1,275 @@
+"""One experiment as data: frozen dataclasses, read from strict TOML. Imports no jax.
+
+A file may say `extends = "other.toml"` (beside it) and then gives only what differs.
+`stego`, `defense` and `attack` are tables whose `name` picks the dataclass, and with it
+the keys allowed. Unknown keys, wrong types and impossible values raise ValueError with
+the value and the nearest name. `content_hash` names runs and cached parts.
+"""
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from types import GenericAlias, UnionType
+from typing import Any, Literal, get_args, get_origin
+
+import tomli_w
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images, and which of their labels are sensitive."""
+
+    name: str = "digits"
+    """digits (embedded), mnist, cifar10, gtsrb or svhn_cropped."""
+    gamma: str = "2:8"
+    """n_s : n_c, sensitive to public labels."""
+    sensitive_labels: tuple[int, ...] = ()
+    """The sensitive labels by number; empty: gamma's share drawn from the seed."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The network under attack and how it is trained (GHOST Table II)."""
+
+    network: str = "cnn2"
+    epochs: int = 20
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    optimizer: Literal["adam", "amsgrad", "adamw", "sgd"] = "adam"
+    schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
+    seed: int = 0
+    """Its own seed: runs that differ only in `seed` share one target."""
+
+
+@dataclass(frozen=True)
+class Lsb:
+    """Least-significant-bit substitution (GHOST III.B)."""
+
+    name: Literal["lsb"] = "lsb"
+    bits: int = 3
+    """zeta, 1 to 7: low bits of the cover that take the secret's high ones."""
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.bits <= 7, "stego.bits", self.bits, "between 1 and 7")
+
+
+@dataclass(frozen=True)
+class Plain:
+    """No defense: the features of the secret itself cross the cut."""
+
+    name: Literal["plain"] = "plain"
+    cut: str = "pool1"
+
+
+@dataclass(frozen=True)
+class Ghost:
+    """GHOST: covert retraining of the cloud half (Algorithm 1, Eq. 3)."""
+
+    name: Literal["ghost"] = "ghost"
+    cut: str = "pool1"
+    weight: float = 1.0
+    """lambda of Eq. 3, the weight of the stego loss."""
+    steps: int = 1000
+    batch_size: int = 256
+    """Of public images and of stego images, each."""
+    learning_rate: float = 1e-3
+    optimizer: Literal["adam", "amsgrad", "adamw", "sgd"] = "adam"
+    schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
+    covers_per_secret: int = 1
+    """Covers each secret meets in an epoch; 0: the full product (toys)."""
+    amplify: float = 0.0
+    """Gain of the scale-separated copy of the features; 0: the paper's literal cloud."""
+
+
+@dataclass(frozen=True)
+class NoAttack:
+    """The cloud does not try."""
+
+    name: Literal["none"] = "none"
+
+
+@dataclass(frozen=True)
+class Rmle:
+    """White-box feature inversion (regularised maximum likelihood, He et al.)."""
+
+    name: Literal["rmle"] = "rmle"
+    images: int = 100
+    """How many test images are attacked."""
+    steps: int = 500
+    learning_rate: float = 1e-2
+    optimizer: Literal["adam", "amsgrad"] = "amsgrad"
+    epsilon: float = 1e-3
+    """Adam's; 1e-3 is the authors', 1e-8 converges far better."""
+    distance: Literal["mean", "sum"] = "mean"
+    """Squared feature differences: averaged (the authors' code) or summed (paper)."""
+    total_variation: Literal["authors", "paper"] = "authors"
+    tv_weight: float = 1.0
+    """lambda of the total variation."""
+    tv_beta: float = 1.0
+    """Exponent beta of the paper's form; the authors' form has none."""
+    box: bool = False
+    """Keep pixels in [0, 1] during the search, not only at its end."""
+
+
+STEGOS: Mapping[str, type] = {"lsb": Lsb}
+DEFENSES: Mapping[str, type] = {"plain": Plain, "ghost": Ghost}
+ATTACKS: Mapping[str, type] = {"none": NoAttack, "rmle": Rmle}
+TABLES = {"stego": STEGOS, "defense": DEFENSES, "attack": ATTACKS}
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment."""
+
+    name: str = "digits"
+    seed: int = 0
+    """Draws the sensitive labels, the pairs, the retraining and the attack."""
+    data: Data = field(default_factory=Data)
+    target: Target = field(default_factory=Target)
+    stego: Lsb = field(default_factory=Lsb)
+    defense: Ghost | Plain = field(default_factory=Ghost)
+    attack: Rmle | NoAttack = field(default_factory=Rmle)
+
+    def __post_init__(self) -> None:
+        for section in (self.target, self.defense, self.attack):
+            for key, value in dataclasses.asdict(section).items():
+                label = f"{_section_name(self, section)}.{key}"
+                if key in _COUNTS:
+                    _require(value >= 1, label, value, "at least 1")
+                if key in _RATES:
+                    _require(value > 0, label, value, "above 0")
+                if key in _WEIGHTS:
+                    _require(value >= 0, label, value, "0 or more")
+
+
+_COUNTS = {"epochs", "batch_size", "steps", "images"}
+_RATES = {"learning_rate", "epsilon", "tv_beta"}
+_WEIGHTS = {"weight", "tv_weight", "amplify", "covers_per_secret"}
+
+
+def load(path: Path) -> Config:
+    """Reads a config file, following `extends`.
+
+    Raises:
+      ValueError: no such file, malformed TOML, unknown key, wrong type, bad value.
+    """
+    return build(_read(path, ()), str(path))
+
+
+def build(tree: Mapping[str, Any], where: str = "config") -> Config:
+    """A Config from nested mappings as TOML gives them."""
+    known = {f.name: f for f in dataclasses.fields(Config)}
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        _require_known(key, known, where)
+        if not dataclasses.is_dataclass(_first(known[key].type)):
+            values[key] = _typed(value, known[key].type, key, where)
+            continue
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where}: {key} = {value!r}: write a table, [{key}]")
+        cls = section_class(key, value.get("name"), where)
+        values[key] = _section(cls, value, key, where)
+    return Config(**values)
+
+
+def section_class(section: str, name: str | None, where: str = "config") -> type:
+    """The dataclass of a section; for stego, defense and attack picked by `name`."""
+    if section in TABLES and name is not None:
+        _require_known(name, TABLES[section], where, f"{section}.name")
+        return TABLES[section][name]
+    return _first({f.name: f.type for f in dataclasses.fields(Config)}[section])
+
+
+def to_toml(config: Config) -> str:
+    """The whole config as TOML that `load` reads back to an equal one."""
+    return tomli_w.dumps(dataclasses.asdict(config))
+
+
+def content_hash(*parts: Any) -> str:
+    """16 hex digits of the content of dataclasses, numbers, strings, lists."""
+    plain = [dataclasses.asdict(p) if dataclasses.is_dataclass(p) else p for p in parts]
+    text = json.dumps(plain, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    path = path.resolve()
+    if path in seen:
+        raise ValueError(f"{path}: extends itself through {seen[-1]}")
+    try:
+        tree = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f"cannot read config {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid TOML: {error}") from error
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return tree
+    return _merge(_read(path.parent / parent, (*seen, path)), tree)
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if not (isinstance(old, Mapping) and isinstance(value, Mapping)):
+            merged[key] = value
+        elif "name" in value and key in TABLES and value["name"] != old.get("name"):
+            merged[key] = value  # another member of the table has other keys
+        else:
+            merged[key] = _merge(old, value)
+    return merged
+
+
+def _section(cls: type, tree: Mapping[str, Any], section: str, where: str) -> Any:
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    values = {}
+    for key, value in tree.items():
+        _require_known(key, known, where, f"[{section}] key")
+        values[key] = _typed(value, known[key].type, f"{section}.{key}", where)
+    return cls(**values)
+
+
+def _typed(value: Any, kind: Any, key: str, where: str) -> Any:
+    if get_origin(kind) is Literal:
+        _require_known(value, get_args(kind), where, key)
+        return value
+    if isinstance(kind, GenericAlias):  # tuple[int, ...]
+        if isinstance(value, list) and all(type(v) is int for v in value):
+            return tuple(value)
+        raise ValueError(f"{where}: {key} = {value!r}: give a list of whole numbers")
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        words = {int: "a whole number", float: "a number", str: "a string"}
+        wanted = words.get(kind, "true or false")
+        raise ValueError(f"{where}: {key} = {value!r}: give {wanted}")
+    return value
+
+
+def _require_known(key: Any, known: Any, where: str, kind: str = "key") -> None:
+    if key not in known:
+        near = get_close_matches(str(key), list(known), 1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(
+            f"{where}: unknown {kind} {key!r}: {hint}known: {', '.join(known)}"
+        )
+
+
+def _require(good: bool, key: str, value: Any, wanted: str) -> None:
+    if not good:
+        raise ValueError(f"{key} = {value!r}: must be {wanted}")
+
+
+def _first(kind: Any) -> Any:
+    return get_args(kind)[0] if isinstance(kind, UnionType) else kind
+
+
+def _section_name(config: Config, section: Any) -> str:
+    fields = dataclasses.fields(config)
+    return next(f.name for f in fields if getattr(config, f.name) is section)

@@ -1,0 +1,158 @@
+"""The layers networks are made of: small Linen modules that know their own cost.
+
+Every layer is called as `layer(x, train)` on a batch NHWC (or [batch, values] behind a
+dense layer) and is a frozen dataclass, so a chain of them is hashable and can be a
+static argument. `flops(inside, outside)` counts one image's operations from its shapes
+without the batch: a multiply-add is 2, an elementwise operation 1 a value.
+"""
+
+from math import prod
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+Shape = tuple[int, ...]
+
+_KERNEL = {
+    "kaiming": nn.initializers.he_normal(),
+    # PyTorch's default, Kaiming-uniform with a = sqrt(5): U(-1/sqrt(fan_in), ...).
+    "torch": nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
+}
+
+
+def _bias(initialisation: str, fan_in: int):
+    if initialisation == "kaiming":
+        return nn.initializers.zeros_init()
+    bound = fan_in**-0.5
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+        key, shape, dtype, -bound, bound
+    )
+
+
+class Normalize(nn.Module):
+    """Pixels [0, 1] to (x - mean) / std, a constant per channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        mean = jnp.asarray(self.mean, x.dtype).reshape(1, 1, 1, -1)
+        return (x - mean) / jnp.asarray(self.std, x.dtype).reshape(1, 1, 1, -1)
+
+    def flops(self, inside: Shape, outside: Shape) -> int:
+        return 2 * prod(outside)
+
+
+class Conv(nn.Module):
+    """Convolution with bias, stride 1. `padding` is "VALID" or "SAME"."""
+
+    features: int
+    size: int
+    padding: str = "VALID"
+    initialisation: str = "kaiming"
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        fan_in = self.size**2 * x.shape[-1]
+        return nn.Conv(
+            self.features,
+            (self.size, self.size),
+            padding=self.padding,
+            kernel_init=_KERNEL[self.initialisation],
+            bias_init=_bias(self.initialisation, fan_in),
+            name="conv",
+        )(x)
+
+    def flops(self, inside: Shape, outside: Shape) -> int:
+        return 2 * self.size**2 * inside[-1] * prod(outside)
+
+
+class Dense(nn.Module):
+    """Fully connected layer with bias; flattens what it gets, row, column, channel."""
+
+    features: int
+    initialisation: str = "kaiming"
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        x = x.reshape(x.shape[0], -1)
+        return nn.Dense(
+            self.features,
+            kernel_init=_KERNEL[self.initialisation],
+            bias_init=_bias(self.initialisation, x.shape[-1]),
+            name="dense",
+        )(x)
+
+    def flops(self, inside: Shape, outside: Shape) -> int:
+        return 2 * prod(inside) * self.features
+
+
+class Relu(nn.Module):
+    """max(x, 0)."""
+
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        return nn.relu(x)
+
+    def flops(self, inside: Shape, outside: Shape) -> int:
+        return prod(outside)
+
+
+class Sigmoid(nn.Module):
+    """1 / (1 + exp(-x))."""
+
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        return nn.sigmoid(x)
+
+    def flops(self, inside: Shape, outside: Shape) -> int:
+        return prod(outside)
+
+
+class MaxPool(nn.Module):
+    """Max over windows; rows and columns that fill no window are dropped.
+
+    Where window equals stride it is a reshape and a max: its gradient is up to 1.7
+    times faster than `reduce_window`'s select-and-scatter.
+    """
+
+    window: int = 2
+    stride: int = 2
+
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        if self.window != self.stride:
+            sizes, steps = (self.window,) * 2, (self.stride,) * 2
+            return nn.max_pool(x, sizes, strides=steps)
+        batch, height, width, channels = x.shape
+        w, rows, columns = self.window, height // self.window, width // self.window
+        x = x[:, : rows * w, : columns * w]
+        return x.reshape(batch, rows, w, columns, w, channels).max((2, 4))
+
+    def flops(self, inside: Shape, outside: Shape) -> int:
+        return self.window**2 * prod(outside)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation: batch statistics in training, running ones otherwise."""
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        return nn.BatchNorm(
+            use_running_average=not train, momentum=0.9, epsilon=1e-5, name="norm"
+        )(x)
+
+    def flops(self, inside: Shape, outside: Shape) -> int:
+        return 2 * prod(outside)
+
+
+class Dropout(nn.Module):
+    """Zeroes values with probability `rate` and rescales, in training only."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        return nn.Dropout(self.rate, deterministic=not train)(x)
+
+    def flops(self, inside: Shape, outside: Shape) -> int:
+        return 0

@@ -1,0 +1,71 @@
+"""The only file that names devices: runs or targets spread over them by `jax.pmap`.
+
+Both functions put the leading axis on devices; a count that does not divide by the
+number of devices is padded by repeating the last entry, and the padding is cut off
+again. With one device they are a plain vmap (or call) and give the same numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from math import ceil
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def over_runs(
+    run: Callable[..., Any],
+    runs: Any,
+    *shared: Any,
+    devices: Sequence[jax.Device] | None = None,
+) -> Any:
+    """`run(one, *shared)` for each of `runs`, a device taking several by vmap.
+
+    Args:
+      run: pure function of one run's arrays (a key, a learning rate, …), such as
+        `train.fit` with `scanned=True`.
+      runs: pytree whose leaves have a leading axis [runs].
+      shared: pytrees that all runs read (data); placed on every device once.
+      devices: defaults to all local ones.
+
+    Returns:
+      The results stacked [runs, ...].
+    """
+
+    def several(own, *common):
+        return jax.vmap(lambda one: run(one, *common))(own)
+
+    return over_batch(several, runs, *shared, devices=devices)
+
+
+def over_batch(
+    function: Callable[..., Any],
+    batch: Any,
+    *shared: Any,
+    devices: Sequence[jax.Device] | None = None,
+) -> Any:
+    """`function(part, *shared)` on an equal part of `batch` per device.
+
+    Args:
+      function: pure function of a batch, each entry independent of the others (an
+        attack's `invert`, an evaluation).
+      batch: pytree whose leaves have a leading axis [n].
+      shared: pytrees every device reads.
+      devices: defaults to all local ones.
+
+    Returns:
+      The results, leading axis [n].
+    """
+    devices = list(devices or jax.local_devices())
+    count = jax.tree.leaves(batch)[0].shape[0]
+    size = ceil(count / len(devices))
+    padding = size * len(devices) - count
+
+    def place(leaf):
+        padded = jnp.concatenate([leaf, jnp.repeat(leaf[-1:], padding, 0)])
+        return padded.reshape(len(devices), size, *leaf.shape[1:])
+
+    axes = (0, *(None for _ in shared))
+    mapped = jax.pmap(function, in_axes=axes, devices=devices)
+    out = mapped(jax.tree.map(place, batch), *shared)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], out)
