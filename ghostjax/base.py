@@ -1,0 +1,136 @@
+"""The vocabulary: what a task, a stego method, a defense and an attack are.
+
+Each algorithm is a value: a factory closes over its static choices and returns one of
+the NamedTuples below, whose functions are pure and keep all that they learn in an
+explicit pytree `params`. No algorithm lives here.
+
+Ranges and layouts, everywhere: images outside a model are float32 [0, 1] in NHWC, data
+sets are uint8 [N, H, W, C], labels int32, features whatever shape crosses the cut.
+"""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from jax import Array
+
+Images = Array  # float32 [B, H, W, C] in [0, 1]
+Bytes = Array  # uint8 [N, H, W, C]
+Features = Array  # float32 [B, ...], what crosses the cut
+Logits = Array  # float32 [B, classes], before the softmax
+Labels = Array  # int32 [B]
+Indices = Array  # int32 [n], rows of a data set
+Params = Any  # a pytree of arrays; () where nothing is learned
+Key = Array  # a typed key, jax.random.key; consumed by the function it is handed to
+
+
+class Stego(NamedTuple):
+    """A way of hiding one picture, the secret, in another, the cover.
+
+    `cover`, `secret` and `stego` are images of one shape.
+    """
+
+    name: str
+    init: Callable[[Key, Images, Images], Params]
+    """`init(key, cover, secret) -> params`; the images count for their shape only."""
+    hide: Callable[[Params, Images, Images], Images]
+    """`hide(params, cover, secret) -> stego`."""
+    reveal: Callable[[Params, Images], Images]
+    """`reveal(params, stego) -> secret`, as far as it survived the hiding."""
+
+
+class Task(NamedTuple):
+    """What a defense is given: a trained target network and one split of the data.
+
+    Labels fall into sensitive and public ones. Images with a sensitive label are
+    secrets; only images with a public label serve as covers.
+    """
+
+    edge_variables: Params  # of the layers before the cut; frozen
+    cloud_variables: Params  # of the layers behind it
+    images: Bytes  # uint8 [N, H, W, C]
+    labels: Labels  # int32 [N]
+    covers: Indices  # int32 [n], the images with a public label
+    secrets: Indices  # int32 [m], the images with a sensitive label
+
+
+class Defense(NamedTuple):
+    """What the user does so that features of a sensitive image do not show it."""
+
+    name: str
+    fit: Callable[[Key, Task, Any], tuple[Params, Any]]
+    """`fit(key, task, train) -> (params, metrics)`. `train` is `train.fit` or another
+    function with its signature, which may keep checkpoints; a defense without training
+    ignores it and gives metrics {}."""
+    encode: Callable[[Params, Key, Images, Images], Features]
+    """`encode(params, key, images, covers) -> features [B, ...]`: exactly what leaves
+    the edge for sensitive images. `covers`, one per image and of its shape, are public
+    images; a defense that hides nothing ignores them."""
+    encode_public: Callable[[Params, Key, Images], Features]
+    """`encode_public(params, key, images) -> features [B, ...]`, for public images."""
+    answer: Callable[[Params, Features], Logits]
+    """`answer(params, features) -> logits [B, classes]`: the cloud half."""
+    hides: bool = False
+    """Whether sensitive images are hidden in covers."""
+
+
+class Knowledge(NamedTuple):
+    """What an attacker may have besides the features themselves; None: he has it not.
+
+    Not a value to trace: some fields are functions. The architecture of a half is a
+    static choice of the attack that needs it.
+    """
+
+    edge_variables: Params = None  # of the layers before the cut
+    cloud_variables: Params = None  # of the layers behind it
+    query: Callable[[Images], Features] | None = None  # any image through the edge
+    public_images: Bytes | None = None  # uint8 [N, H, W, C]
+    public_labels: Labels | None = None  # int32 [N], theirs
+    perturbed_pairs: tuple[Bytes, Bytes] | None = None  # a generator's (after, before)
+    stego: Stego | None = None  # the method
+    stego_params: Params = None  # what the method learned; () where nothing
+
+
+class Attack(NamedTuple):
+    """What the cloud does to see the picture behind the features.
+
+    Guarantees:
+      `fit` sees no field of the knowledge that is not in `needs`, if it is called with
+      `limit(knowledge, attack.needs)`.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    """Names of the fields of `Knowledge` that it uses."""
+    fit: Callable[[Key, Knowledge], Params]
+    """`fit(key, knowledge) -> params`."""
+    invert: Callable[[Params, Key, Features], tuple[Images, Any]]
+    """`invert(params, key, features [B, ...]) -> (images [B, H, W, C], trace)`. The
+    trace is a pytree that shows how the search went; its meaning is the attack's."""
+
+
+def limit(knowledge: Knowledge, needs: tuple[str, ...]) -> Knowledge:
+    """Blanks every field that an attack has not declared.
+
+    Args:
+      knowledge: all that could be known in this threat model.
+      needs: names of fields; `attack.needs`.
+
+    Returns:
+      The knowledge with the fields in `needs` as they are and None in all others.
+
+    Raises:
+      ValueError: a name is no field of `Knowledge`, or the field is None.
+    """
+    for name in needs:
+        if name not in Knowledge._fields:
+            near = get_close_matches(name, Knowledge._fields, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            known = ", ".join(Knowledge._fields)
+            raise ValueError(f"no knowledge {name!r}: {hint}there are {known}")
+        if getattr(knowledge, name) is None:
+            raise ValueError(
+                f"the attack needs {name!r}, which this threat model does not give: "
+                f"set Knowledge({name}=...) or choose an attack without it"
+            )
+    return Knowledge(**{name: getattr(knowledge, name) for name in needs})

@@ -1,0 +1,210 @@
+"""The command line: parses, calls, prints. Imports jax only where a command needs it."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ghostjax import __version__, config
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script; exit status 0, or 2 with one line about bad input."""
+    parser = _parser()
+    given, overrides = parser.parse_known_args(arguments)
+    if overrides and given.command != "run":
+        parser.error(f"unknown arguments: {' '.join(overrides)}")
+    console = Console(soft_wrap=True) if not sys.stdout.isatty() else Console()
+    try:
+        if given.command == "run":
+            _run(given.config, given.output, overrides, console)
+        else:
+            _COMMANDS[given.command](given, console)
+    except (ValueError, OSError) as error:
+        print(f"ghostjax: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ghostjax: stopped; the same command continues", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "ghostjax", description="Private split inference: GHOST and its attackers."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        help="run one experiment, or continue it",
+        description="Runs the experiment of a config file; started again it continues. "
+        "Any key can be overridden: --seed 3 --attack.steps 500 --defense.name plain. "
+        "`ghostjax run CONFIG --help-keys` lists them.",
+    )
+    run.add_argument("config", type=Path, help="a TOML file, as in configs/")
+    run.add_argument("--output", type=Path, default=Path("runs"), help="default: runs")
+    data = commands.add_parser("data", help="list data sets, or prepare one")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="what is known and what is prepared")
+    prepare = actions.add_parser("prepare", help="download and prepare a data set")
+    prepare.add_argument("name")
+    prepare.add_argument("--source", type=Path, help="a folder or zip of raw files")
+    networks = commands.add_parser("networks", help="layers, shapes, cost of each cut")
+    networks.add_argument("name", nargs="?", help="one network; default: a summary")
+    commands.add_parser("doctor", help="versions, devices, data: what would run here")
+    configs = commands.add_parser("configs", help="the experiments at hand")
+    configs.add_argument("folder", type=Path, nargs="?", default=Path("configs"))
+    report = commands.add_parser("report", help="rebuild a report, or compare runs")
+    report.add_argument("runs", type=Path, nargs="+", help="finished run folders")
+    report.add_argument("--output", type=Path, default=Path("comparison"))
+    completion = commands.add_parser("completion", help="print shell completion")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    return parser
+
+
+def _run(path: Path, output: Path, overrides: list[str], console: Console) -> None:
+    chosen = override(config.load(path), overrides)
+    from ghostjax import compilation, experiment, report
+
+    compilation.cache()
+    folder = experiment.run(chosen, output, console)
+    page = report.write_report(folder)
+    table = Table.grid(padding=(0, 2))
+    for name, text in report.summary(report.read_row(folder)):
+        table.add_row(name, text)
+    console.print(table, highlight=False)
+    console.print(f"report: {page}", highlight=False)
+
+
+def override(base: config.Config, overrides: Sequence[str]) -> config.Config:
+    """The config with `--section.key value` words applied.
+
+    `--stego.name`, `--defense.name` and `--attack.name` change the member of a table;
+    its other keys then start from their defaults.
+    """
+    words = list(overrides)
+    for section in config.TABLES:
+        for spelling in (f"--{section}.name", f"--{section}.name="):
+            place = next((i for i, w in enumerate(words) if w.startswith(spelling)), -1)
+            if place >= 0 and (spelling.endswith("=") or words[place] == spelling):
+                taken = words[place].partition("=")[2] or words[place + 1]
+                del words[place : place + (1 if "=" in words[place] else 2)]
+                cls = config.section_class(section, taken, "command line")
+                if type(getattr(base, section)) is not cls:
+                    base = replace(base, **{section: cls()})
+    words = ["--help" if word == "--help-keys" else word for word in words]
+    return tyro.cli(
+        config.Config,
+        prog="ghostjax run CONFIG",
+        default=base,
+        args=words,
+        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
+    )
+
+
+def _data(given: argparse.Namespace, console: Console) -> None:
+    from ghostjax import data
+
+    if given.action == "prepare":
+        console.print(str(data.prepare(given.name, source=given.source)))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "status", "images"):
+        table.add_column(column)
+    for entry in data.available():
+        table.add_row(*(str(part) for part in entry))
+    console.print(table)
+
+
+def _networks(given: argparse.Namespace, console: Console) -> None:
+    from ghostjax import chain, zoo
+
+    names = [given.name] if given.name else list(zoo.NETWORKS)
+    for name in names:
+        network = zoo.network(name)
+        ks = {layer: str(k) for k, layer in network.k.items()}
+        layers = chain.describe(network.build(network.classes), network.image_shape)
+        total = sum(layer.parameters for layer in layers)
+        console.print(
+            f"[bold]{name}[/bold]  {network.source}; image {_shape(network.image_shape)}"
+            f", {network.classes} classes, {total:,} parameters",
+            highlight=False,
+        )
+        table = Table(box=None, pad_edge=False)
+        table.add_column("layer")
+        for column in ("K", "output", "parameters", "edge MFLOPs", "bytes sent"):
+            table.add_column(column, justify="right")
+        flops = 0
+        for layer in layers:
+            flops += layer.flops
+            row = ks.get(layer.name, ""), _shape(layer.shape), f"{layer.parameters:,}"
+            table.add_row(layer.name, *row, f"{flops / 1e6:.2f}", f"{layer.bytes:,}")
+        console.print(table, highlight=False)
+        console.print()
+    console.print(
+        "edge MFLOPs: of one image up to and including the layer, a multiply-add is 2; "
+        "bytes: float32 features of one image cut there; K: the papers' cut numbers",
+        highlight=False,
+    )
+
+
+def _doctor(given: argparse.Namespace, console: Console) -> None:
+    from ghostjax import compilation, data, environment
+
+    for name, value in environment.describe().items():
+        console.print(f"{name:<22}{value or '-'}", highlight=False)
+    console.print(f"{'compiled programs':<22}{compilation.cache()}", highlight=False)
+    for entry in data.available():
+        text = "  ".join(str(part) for part in entry[1:])
+        console.print(f"{'data ' + str(entry[0]):<22}{text}", highlight=False)
+
+
+def _configs(given: argparse.Namespace, console: Console) -> None:
+    if not given.folder.is_dir():
+        raise ValueError(f"no folder {given.folder}: give the one that holds configs")
+    for path in sorted(given.folder.glob("*.toml")):
+        config.load(path)  # a config that does not load is named here
+        header = [
+            line[1:].strip()
+            for line in path.read_text().splitlines()
+            if line.startswith("#")
+        ]
+        console.print(f"[bold]{path}[/bold]", highlight=False)
+        for line in header:
+            console.print(f"  {line}", highlight=False, markup=False)
+
+
+def _report(given: argparse.Namespace, console: Console) -> None:
+    from ghostjax import report
+
+    if len(given.runs) == 1:
+        page = report.write_report(given.runs[0])
+    else:
+        page = report.compare(given.runs, given.output)
+    console.print(f"report: {page}", highlight=False)
+
+
+def _completion(given: argparse.Namespace, console: Console) -> None:
+    import shtab
+
+    print(shtab.complete(_parser(), given.shell))
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+_COMMANDS = {
+    "data": _data,
+    "networks": _networks,
+    "doctor": _doctor,
+    "configs": _configs,
+    "report": _report,
+    "completion": _completion,
+}

@@ -1,0 +1,24 @@
+"""Data sets as uint8 arrays, and which of their labels are sensitive.
+
+`load("mnist")` reads what tensorflow-datasets prepared, without TensorFlow;
+`load("digits")` needs no data at all. No module here imports jax.
+"""
+
+from ghostjax.data.catalog import DATASETS, DataError
+from ghostjax.data.load import Dataset, available, load, prepare
+from ghostjax.data.partition import Partition, Roles, partition, roles
+from ghostjax.data.prepared import Split
+
+__all__ = [
+    "DATASETS",
+    "DataError",
+    "Dataset",
+    "Partition",
+    "Roles",
+    "Split",
+    "available",
+    "load",
+    "partition",
+    "prepare",
+    "roles",
+]

@@ -1,0 +1,112 @@
+"""Decoded splits on disk, so that the second start does not decode anything.
+
+One uncompressed .npz (no pickle) per prepared folder, in `GHOSTJAX_CACHE`, else
+~/.cache/ghostjax. Its name holds a hash of the folder's path and one of its files'
+names, sizes and times of change: a changed file is another name. A zip archive checks
+its own CRCs, so a damaged cache is noticed and named, and never silently made again.
+"""
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from ghostjax.data.catalog import DataError, Info
+from ghostjax.data.prepared import Split
+
+Splits = dict[str, Split]
+_LAYOUT = 1  # of the file; raise it when decoding changes
+
+
+def folder() -> Path:
+    """Where decoded data are kept."""
+    return Path(os.environ.get("GHOSTJAX_CACHE") or "~/.cache/ghostjax").expanduser()
+
+
+def path_for(name: str, prepared: Path, files: list[Path]) -> Path:
+    """The cache file for a prepared folder in the state its files are in now.
+
+    Args:
+      name: of the data set.
+      prepared: its folder, NAME/VERSION.
+      files: what its content depends on; one that is missing counts as such.
+    """
+    state = [str(_LAYOUT)]
+    for file in sorted(files):
+        facts = file.stat() if file.exists() else None
+        size, time = (facts.st_size, facts.st_mtime_ns) if facts else (-1, -1)
+        state.append(f"{file.name} {size} {time}")
+    where, what = _hash(str(prepared.resolve())), _hash("\n".join(state))
+    return folder() / "data" / f"{name}-{prepared.name}-{where}-{what}.npz"
+
+
+def read(path: Path, info: Info) -> Splits | None:
+    """The splits in a cache file; None: there is none that could be read.
+
+    Raises:
+      DataError: the file is damaged; it says so and tells to delete it.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        splits = {
+            name: Split(arrays[f"{name}_images"], arrays[f"{name}_labels"])
+            for name in ("train", "test")
+        }
+        for split in splits.values():
+            _check(split, info)
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"the cache file {path} is damaged ({reason}): delete it, and it will be "
+            "made again from the prepared data"
+        ) from error
+    except OSError:  # none yet, or not ours to read: decode instead
+        return None
+    return splits
+
+
+def write(path: Path, splits: Splits) -> None:
+    """Keeps the splits, whole or not at all; without a word where that cannot be.
+
+    Older states of the same prepared folder are removed.
+    """
+    arrays = {}
+    for name, split in splits.items():
+        arrays[f"{name}_images"], arrays[f"{name}_labels"] = split
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=path.stem, suffix=".tmp", delete=False
+        ) as file:
+            try:
+                np.savez(file, allow_pickle=False, **arrays)
+                file.close()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+        same_folder = path.name.rsplit("-", 1)[0]
+        for old in path.parent.glob(f"{same_folder}-*.npz"):
+            if old != path:
+                old.unlink(missing_ok=True)
+    except OSError:  # no space, no permission: a cache is a convenience
+        return
+
+
+def _check(split: Split, info: Info) -> None:
+    images, labels = split
+    good = (
+        images.dtype == np.uint8
+        and labels.dtype == np.int32
+        and images.shape == (len(labels), *info.shape)
+    )
+    if not good:
+        raise ValueError(f"images {images.dtype} {images.shape} are not {info.shape}")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,145 @@
+"""The data sets ghostjax knows: shapes, classes, publishers, terms. Data only."""
+
+from difflib import get_close_matches
+from typing import NamedTuple
+
+
+class DataError(ValueError):
+    """A data set is unknown, not there, or damaged; one line says which and why."""
+
+
+class Info(NamedTuple):
+    """What is known about a data set before any file is read."""
+
+    version: str  # the TFDS version, also the name of the folder
+    shape: tuple[int, int, int]  # of an image, (H, W, C)
+    class_names: tuple[str, ...]
+    counts: dict[str, int]  # images per published split
+    download: int  # bytes to download; 0: embedded
+    where: str  # the publisher's page
+    licence: str  # what the publisher says
+    citation: str
+
+    @property
+    def classes(self) -> int:
+        """How many labels there are."""
+        return len(self.class_names)
+
+
+_DIGITS = tuple("0123456789")
+_OBJECTS = "airplane automobile bird cat deer dog frog horse ship truck"
+_SIGNS = """\
+Speed limit (20km/h)
+Speed limit (30km/h)
+Speed limit (50km/h)
+Speed limit (60km/h)
+Speed limit (70km/h)
+Speed limit (80km/h)
+End of speed limit (80km/h)
+Speed limit (100km/h)
+Speed limit (120km/h)
+No passing
+No passing for vehicles over 3.5 metric tons
+Right-of-way at the next intersection
+Priority road
+Yield
+Stop
+No vehicles
+Vehicles over 3.5 metric tons prohibited
+No entry
+General caution
+Dangerous curve to the left
+Dangerous curve to the right
+Double curve
+Bumpy road
+Slippery road
+Road narrows on the right
+Road work
+Traffic signals
+Pedestrians
+Children crossing
+Bicycles crossing
+Beware of ice/snow
+Wild animals crossing
+End of all speed and passing limits
+Turn right ahead
+Turn left ahead
+Ahead only
+Go straight or right
+Go straight or left
+Keep right
+Keep left
+Roundabout mandatory
+End of no passing
+End of no passing by vehicles over 3.5 metric tons"""
+
+DATASETS: dict[str, Info] = {
+    "digits": Info(
+        version="1.0.0",
+        shape=(28, 28, 1),
+        class_names=_DIGITS,
+        counts={"train": 1437, "test": 360},
+        download=0,
+        where="comes with scikit-learn",
+        licence="CC BY 4.0 (UCI Machine Learning Repository)",
+        citation="E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten "
+        "Digits. UCI Machine Learning Repository, 1998",
+    ),
+    "mnist": Info(
+        version="3.0.1",
+        shape=(28, 28, 1),
+        class_names=_DIGITS,
+        counts={"train": 60000, "test": 10000},
+        download=11594722,
+        where="http://yann.lecun.com/exdb/mnist/",
+        licence="none in the files; commonly given as CC BY-SA 3.0",
+        citation="Y. LeCun, C. Cortes, C. Burges: MNIST handwritten digit "
+        "database. ATT Labs, 2010",
+    ),
+    "cifar10": Info(
+        version="3.0.2",
+        shape=(32, 32, 3),
+        class_names=tuple(_OBJECTS.split()),
+        counts={"train": 50000, "test": 10000},
+        download=170052171,
+        where="https://www.cs.toronto.edu/~kriz/cifar.html",
+        licence="none stated; cite the report (a subset of 80 Million Tiny Images, "
+        "which its authors withdrew in 2020)",
+        citation="A. Krizhevsky: Learning multiple layers of features from tiny "
+        "images. University of Toronto, 2009",
+    ),
+    "svhn_cropped": Info(
+        version="3.1.0",
+        shape=(32, 32, 3),
+        class_names=_DIGITS,
+        counts={"train": 73257, "test": 26032},
+        download=246316178,
+        where="http://ufldl.stanford.edu/housenumbers/",
+        licence="for non-commercial use only",
+        citation="Y. Netzer, T. Wang, A. Coates, A. Bissacco, B. Wu, A. Y. Ng: "
+        "Reading digits in natural images with unsupervised feature learning. NIPS "
+        "Workshop on Deep Learning and Unsupervised Feature Learning, 2011",
+    ),
+    "gtsrb": Info(
+        version="1.0.0",
+        shape=(32, 32, 3),
+        class_names=tuple(_SIGNS.splitlines()),
+        counts={"train": 39209, "test": 12630},
+        download=365372996,
+        where="https://benchmark.ini.rub.de/gtsrb_dataset.html",
+        licence="none stated; the publisher asks for citation",
+        citation="J. Stallkamp, M. Schlipsing, J. Salmen, C. Igel: The German "
+        "Traffic Sign Recognition Benchmark. IJCNN 2011, 1453-1460",
+    ),
+}
+
+
+def info(name: str) -> Info:
+    """The entry of `DATASETS`; DataError with the nearest name for an unknown one."""
+    if name not in DATASETS:
+        near = get_close_matches(name, DATASETS, 1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise DataError(
+            f"unknown data set {name!r}: {hint}known: {', '.join(DATASETS)}"
+        )
+    return DATASETS[name]

@@ -1,0 +1,1 @@
+"""What the edge does to a sensitive image before its features cross the cut."""

@@ -1,0 +1,290 @@
+"""One experiment, from a config to a result row: the story of `ghostjax run`.
+
+data on the host -> target network (cached, or trained) -> stego -> defense.fit ->
+utility: accuracies with their controls -> the attacker gets exactly the features and
+what his attack declares -> reconstructions against secret, cover and stego -> one row,
+arrays for pictures, metrics. Everything that can be refused is refused in `prepare`,
+before a file is written.
+"""
+
+import csv
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from rich.console import Console
+
+from ghostjax import chain as chains
+from ghostjax import environment, leakage, parts, utility, zoo
+from ghostjax.attacks import build_attack
+from ghostjax.base import Attack, Defense, Knowledge, Stego, Task
+from ghostjax.chain import Chain
+from ghostjax.classifier import LabelledImages, fit_classifier
+from ghostjax.config import Config, content_hash, to_toml
+from ghostjax.data import Dataset, Partition, load, partition, roles
+from ghostjax.defenses import build_defense
+from ghostjax.defenses.plain import plain
+from ghostjax.stego import STEGO
+from ghostjax.train import Recipe
+
+_FORMAT = 1  # raise it when a change of code makes cached parts wrong
+
+
+class Plan(NamedTuple):
+    """A config with everything looked up and checked; nothing trained."""
+
+    config: Config
+    dataset: Dataset
+    partition: Partition
+    network: Chain
+    edge: Chain
+    cloud: Chain
+    stego: Stego
+    defense: Defense
+    attack: Attack | None
+    recipe: Recipe  # of the target
+
+
+def run(config: Config, output: Path, console: Console) -> Path:
+    """Runs an experiment, or continues it, or finds it finished.
+
+    Args:
+      config: what to do.
+      output: folder of run folders; trained parts are shared in `output/parts`.
+      console: progress goes there.
+
+    Returns:
+      The run folder: config.toml, environment.json, metrics.jsonl, arrays.npz,
+      row.parquet, row.csv.
+
+    Raises:
+      ValueError: anything in the config that cannot be done, before a file is written.
+      train.NonFiniteLoss: training diverged; the last good checkpoint is kept.
+    """
+    plan = prepare(config)
+    folder = output / f"{config.name}-{run_hash(config)[:8]}"
+    with parts.lock(folder, wait=False, console=console):
+        if (folder / "row.parquet").exists():
+            console.print(f"already finished: {folder}", highlight=False)
+            return folder
+        (folder / "config.toml").write_text(to_toml(config))
+        _execute(plan, folder, output / "parts", console)
+    return folder
+
+
+def run_hash(config: Config) -> str:
+    """Names the run by its content; the config's own name does not count."""
+    content = {k: v for k, v in vars(config).items() if k != "name"}
+    return content_hash(_FORMAT, *(content[key] for key in sorted(content)))
+
+
+def prepare(config: Config) -> Plan:
+    """Looks everything up and refuses what cannot work.
+
+    Raises:
+      ValueError: unknown data set, network or layer; data not prepared; a partition
+        without public or sensitive labels; shapes that do not fit; batches larger than
+        the data.
+    """
+    network = zoo.network(config.target.network)
+    dataset = load(config.data.name)
+    classes = len(dataset.class_names)
+    shape = dataset.train.images.shape[1:]
+    if shape != network.image_shape:
+        raise ValueError(
+            f"network {config.target.network!r} takes images {network.image_shape} and "
+            f"data set {config.data.name!r} has {shape}: choose another of the two"
+        )
+    layers = network.build(classes)
+    edge, cloud = chains.cut(layers, config.defense.cut)
+    named = config.data.sensitive_labels or None
+    labels = partition(classes, config.data.gamma, seed=config.seed, sensitive=named)
+    stego = STEGO[config.stego.name](config.stego.bits)
+    count = len(dataset.train.labels)
+    _require_batch("target.batch_size", config.target.batch_size, count)
+    if config.defense.name == "ghost":
+        _require_batch("defense.batch_size", config.defense.batch_size, count)
+    steps = -(-config.target.epochs * count // config.target.batch_size)
+    recipe = Recipe(steps, config.target.optimizer, config.target.schedule)
+    return Plan(
+        config,
+        dataset,
+        labels,
+        layers,
+        edge,
+        cloud,
+        stego,
+        build_defense(config.defense, edge, cloud, stego),
+        build_attack(config.attack, edge, shape),
+        recipe,
+    )
+
+
+def _execute(plan: Plan, folder: Path, shared: Path, console: Console) -> None:
+    began = time.time()
+    config, train = plan.config, plan.dataset.train
+    data = LabelledImages(jnp.asarray(train.images), jnp.asarray(train.labels))
+    target_digest = content_hash(_FORMAT, _fingerprint(plan.dataset), config.target)
+    target_folder = shared / f"target-{target_digest}"
+    target, target_metrics = fit_classifier(
+        jax.random.key(config.target.seed),
+        plan.network,
+        data,
+        recipe=plan.recipe,
+        batch_size=config.target.batch_size,
+        learning_rate=config.target.learning_rate,
+        train=parts.trainer(target_folder, "target", console),
+    )
+    defense_folder = shared / (
+        f"{config.defense.name}-"
+        + content_hash(
+            target_digest,
+            plan.partition.sensitive,
+            config.stego,
+            config.defense,
+            config.seed,
+        )
+    )
+    role = roles(train.labels, plan.partition)
+    task = Task(
+        chains.select(plan.edge, target),
+        chains.select(plan.cloud, target),
+        *data,
+        jnp.asarray(role.covers),
+        jnp.asarray(role.secrets),
+    )
+    key = jax.random.key(config.seed)
+    defense_key, measure_key, attack_key = jax.random.split(key, 3)
+    train_defense = parts.trainer(defense_folder, config.defense.name, console)
+    params, defense_metrics = plan.defense.fit(defense_key, task, train_defense)
+
+    row = _settings(plan)
+    row |= _utility(plan, task, params, measure_key)
+    arrays: dict[str, np.ndarray] = {}
+    if plan.attack is not None:
+        console.print(f"{config.attack.name}  {config.attack.images} images")
+        knowledge = Knowledge(task.edge_variables, task.cloud_variables)
+        attack_row, arrays = leakage.measure(
+            plan.attack,
+            knowledge,
+            plan.defense,
+            params,
+            attack_key,
+            plan.dataset.test.images,
+            plan.dataset.test.labels,
+            utility.test_pairs(config.seed, plan.dataset.test.labels, plan.partition),
+            config.attack.images,
+            stego=plan.stego if plan.defense.hides else None,
+            bits=config.stego.bits,
+        )
+        row |= attack_row
+    row |= {
+        "seconds_target": parts.seconds(target_folder),
+        "seconds_defense": parts.seconds(defense_folder),
+        "seconds_total": time.time() - began,
+    }
+    metrics = {"target": target_metrics, config.defense.name: defense_metrics}
+    _write(plan, folder, row, metrics, arrays, began)
+
+
+def _utility(plan: Plan, task: Task, params: Any, key: jax.Array) -> dict[str, float]:
+    test, seed = plan.dataset.test, plan.config.seed
+    pairs = utility.test_pairs(seed, test.labels, plan.partition)
+    shared = key, test.images, test.labels, pairs, plan.partition, seed
+    row = utility.measure(plan.defense, params, *shared)
+    target = plain(plan.edge, plan.cloud)
+    own, _ = target.fit(key, task, None)
+    undefended = utility.measure(target, own, *shared)
+    for name in ("all", "public", "secret"):
+        row[f"target_accuracy_{name}"] = undefended[f"accuracy_{name}"]
+        row[f"target_accuracy_{name}_n"] = undefended[f"accuracy_{name}_n"]
+    return row
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    config = plan.config
+    hides = plan.defense.hides
+    layers = chains.describe(plan.network, plan.dataset.train.images.shape[1:])
+    return {
+        "name": config.name,
+        "hash": run_hash(config),
+        "data": config.data.name,
+        "network": config.target.network,
+        "cut": config.defense.cut,
+        "defense": config.defense.name,
+        "stego": config.stego.name if hides else "",
+        "bits": config.stego.bits if hides else 0,
+        "gamma": config.data.gamma,
+        "sensitive_labels": " ".join(map(str, plan.partition.sensitive)),
+        "public_labels": " ".join(map(str, plan.partition.public)),
+        "seed": config.seed,
+        "attack": config.attack.name,
+        "attack_steps": getattr(config.attack, "steps", 0),
+        "target_parameters": sum(layer.parameters for layer in layers),
+    }
+
+
+def _write(
+    plan: Plan,
+    folder: Path,
+    row: Mapping[str, Any],
+    metrics: Mapping[str, Mapping[str, jax.Array]],
+    arrays: Mapping[str, np.ndarray],
+    began: float,
+) -> None:
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began))
+    about = {
+        **environment.describe(),
+        "data": plan.dataset.source,
+        "seed": plan.config.seed,
+        "started": started,
+        "seconds": round(time.time() - began, 1),
+    }
+    (folder / "environment.json").write_text(json.dumps(about, indent=1))
+    with (folder / "metrics.jsonl").open("w") as lines:
+        for part, history in metrics.items():
+            for record in _records(part, history):
+                lines.write(json.dumps(record) + "\n")
+    np.savez(folder / "arrays.npz", **arrays)
+    with (folder / "row.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        writer.writeheader()
+        writer.writerow(row)
+    # The row comes last and whole: with it the run counts as finished.
+    writing = folder / "row.parquet.writing"
+    pyarrow.parquet.write_table(pa.Table.from_pylist([dict(row)]), writing)
+    writing.rename(folder / "row.parquet")
+
+
+def _records(part: str, history: Mapping[str, jax.Array]) -> list[dict[str, Any]]:
+    """At most 200 records of a training, each the mean of its stretch of steps."""
+    if not history:
+        return []
+    values = {name: np.asarray(value) for name, value in history.items()}
+    steps = len(values["loss"])
+    ends = np.unique(np.linspace(0, steps, min(steps, 200) + 1).astype(int))
+    return [
+        {
+            "part": part,
+            "step": int(end),
+            **{name: float(value[start:end].mean()) for name, value in values.items()},
+        }
+        for start, end in zip(ends, ends[1:], strict=False)
+    ]
+
+
+def _fingerprint(dataset: Dataset) -> list[Any]:
+    counts = [len(dataset.train.labels), len(dataset.test.labels)]
+    return [dataset.source, counts, int(dataset.train.labels.astype(np.int64).sum())]
+
+
+def _require_batch(key: str, size: int, count: int) -> None:
+    if size > count:
+        raise ValueError(f"{key} = {size}: the train split has only {count} images")

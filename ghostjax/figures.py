@@ -1,0 +1,345 @@
+"""Pictures of a finished run: the panel, the strips, the curves, the gamma chart.
+
+Images are uint8 NHWC with one or three channels and are shown as they are: black is 0,
+white is 255, nothing is stretched, and a pixel is enlarged to a square of equal pixels.
+The panel is composed pixel by pixel with Pillow, the charts are matplotlib Figures
+without pyplot. Imports no jax.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+EXAMPLES = 8  # rows of a panel
+CELL = 256  # an image is enlarged by the whole number that brings it nearest below
+MARGIN, GAP, HEADER, CAPTION = 24, 20, 84, 44  # pixels of the panel's layout
+DPI = 300  # the panel's, for print
+INK, FAINT, GOOD, BAD = "#1b1b1b", "#666666", "#00509d", "#b3400b"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+
+class Caption(NamedTuple):
+    """The line under one image."""
+
+    text: str
+    colour: str = INK
+
+
+class Column(NamedTuple):
+    """One column of the panel."""
+
+    name: str  # of its strip's file
+    title: str
+    subtitle: str
+    images: np.ndarray  # uint8 [n, H, W, C]
+    captions: Sequence[Caption]
+
+
+def columns(arrays: Mapping[str, np.ndarray], bits: int | None) -> list[Column]:
+    """The panel's columns, left to right, from a run's arrays.
+
+    Args:
+      arrays: "cover", "secret", "stego", "reconstruction", "extracted", "revealed"
+        as uint8 [n, H, W, C], and "cover_label", "secret_label", "answer" as int [n];
+        what is missing is left out.
+      bits: zeta of the LSB method, None for other methods.
+
+    Returns:
+      Cover, secret, stego, difference, reconstruction, its low bits, revealed.
+    """
+    cover, secret = arrays.get("cover"), arrays.get("secret")
+    stego, found = arrays.get("stego"), arrays.get("reconstruction")
+    answers = _answers(arrays)
+    made = [
+        _labelled("cover", "public image", arrays),
+        _labelled(
+            "secret", "sensitive image", arrays, () if "stego" in arrays else answers
+        ),
+    ]
+    if stego is not None:
+        title = f"stego, ζ = {bits}" if bits else "stego"
+        captions = answers or [Caption("")] * len(stego)
+        made.append(Column("stego", title, "secret in cover", stego, captions))
+    if stego is not None and cover is not None:
+        made.append(_difference(cover, stego, bits))
+    if found is not None:
+        against = _decibels(found, secret)
+        title, by = "reconstruction", "by the attacker"
+        made.append(Column("reconstruction", title, by, found, against))
+    low = arrays.get("extracted")
+    if low is None and found is not None and stego is not None and bits:
+        low = low_bits(found, bits)
+    if low is not None:
+        title = f"its low {bits} bits" if bits else "extracted"
+        against = _decibels(low, secret)
+        made.append(Column("low_bits", title, "the attacker's secret", low, against))
+    if "revealed" in arrays:
+        shown = arrays["revealed"]
+        against = _decibels(shown, secret)
+        made.append(Column("revealed", "revealed", "by the receiver", shown, against))
+    return [column for column in made if column is not None]
+
+
+def low_bits(images: np.ndarray, bits: int) -> np.ndarray:
+    """The `bits` low bits of uint8 images moved to the top, as LSB reveals them."""
+    return (images << np.uint8(8 - bits)).astype(np.uint8)
+
+
+def difference_gain(cover: np.ndarray, stego: np.ndarray, bits: int | None) -> int:
+    """The whole number that makes |stego - cover| visible.
+
+    With LSB it depends on zeta alone (255 // (2^zeta - 1)), so panels of one zeta can
+    be compared; otherwise on the 99.5th percentile of the difference.
+    """
+    gap = np.abs(stego.astype(int) - cover)
+    if bits and gap.max(initial=0) < 2**bits:
+        return 255 // (2**bits - 1)
+    return max(1, int(255 // max(1.0, np.percentile(gap, 99.5))))
+
+
+def panel(shown: Sequence[Column], examples: int = EXAMPLES) -> Image.Image:
+    """Composes columns to one picture, at most `examples` rows; see `cell_corner`."""
+    count = min(examples, min(len(column.images) for column in shown))
+    height, width = shown[0].images.shape[1:3]
+    scale = enlargement(height, width)
+    right, bottom = cell_corner(count, len(shown), height, width)
+    size = (right - GAP + MARGIN, bottom + MARGIN // 2)
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
+    for j, column in enumerate(shown):
+        left, top = cell_corner(0, j, height, width)
+        middle = left + width * scale // 2
+        _write(draw, (middle, top - 62), column.title, 25, INK, width * scale, True)
+        _write(draw, (middle, top - 28), column.subtitle, 20, FAINT, width * scale)
+        for i in range(count):
+            left, top = cell_corner(i, j, height, width)
+            cell = _enlarged(column.images[i], scale)
+            box = (left - 1, top - 1, left + cell.width, top + cell.height)
+            draw.rectangle(box, outline="#b0b0b0")
+            canvas.paste(cell, (left, top))
+            text, colour = column.captions[i]
+            _write(draw, (middle, top + cell.height + 18), text, 21, colour, cell.width)
+    return canvas
+
+
+def enlargement(height: int, width: int) -> int:
+    """How many panel pixels a side of one image pixel takes."""
+    return max(1, CELL // max(height, width))
+
+
+def cell_corner(row: int, column: int, height: int, width: int) -> tuple[int, int]:
+    """Left and top, in panel pixels, of the image in a row and column."""
+    scale = enlargement(height, width)
+    left = MARGIN + column * (width * scale + GAP)
+    return left, MARGIN // 2 + HEADER + row * (height * scale + CAPTION)
+
+
+def strip(images: np.ndarray) -> Image.Image:
+    """Images side by side, one pixel per pixel, for measuring and for papers."""
+    return _enlarged(np.concatenate(list(images), axis=1), 1)
+
+
+def training(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Loss (log where it spans a factor of 5) over accuracy, one column per part.
+
+    Args:
+      metrics: records with "part", "step" and numbers; a step that a resumed run
+        repeats counts once, the last time. None comes back where there is no loss.
+    """
+    parts = {
+        str(record["part"]): None
+        for record in metrics
+        if "part" in record and _finite(record.get("loss"))
+    }
+    if not parts:
+        return None
+    figure = Figure(figsize=(4.2 * len(parts), 5.2), layout="constrained")
+    axes = figure.subplots(2, len(parts), squeeze=False, sharex="col")
+    for (upper, lower), part in zip(axes.T, parts, strict=True):
+        records = [record for record in metrics if record.get("part") == part]
+        upper.set_title(part, fontweight="bold")
+        _curves(upper, records, [key for key in _keys(records) if "loss" in key])
+        others = [key for key in _keys(records) if "loss" not in key]
+        _curves(lower, records, others)
+        lower.set_visible(bool(others))
+        upper.tick_params(labelbottom=not others)
+        (lower if others else upper).set_xlabel("step")
+    return figure
+
+
+def gamma_chart(rows: Sequence[Mapping[str, Any]], group: Sequence[str]) -> Figure:
+    """Accuracy over gamma, as in GHOST's Fig. 6: a point per run, a line of means.
+
+    Args:
+      rows: result rows with "gamma".
+      group: columns that tell the charts apart, one chart for each combination.
+    """
+    told = {tuple(row.get(key) for key in group): None for row in rows}
+    across = min(3, len(told))
+    down = -(-len(told) // across)
+    figure = Figure(
+        figsize=(1.5 + 4.2 * across, 3.9 * down + 0.5), layout="constrained"
+    )
+    axes = figure.subplots(down, across, squeeze=False, sharey=True)
+    for ax in axes.flat[len(told) :]:
+        ax.set_visible(False)
+    ticks = sorted({str(row["gamma"]) for row in rows if row.get("gamma")}, key=_share)
+    for ax, chosen in zip(axes.flat, told, strict=False):
+        kept = [r for r in rows if tuple(r.get(key) for key in group) == chosen]
+        named = zip(group, chosen, strict=True)
+        ax.set_title(", ".join(f"{key} {value}" for key, value in named), fontsize=10)
+        _accuracies(ax, kept, ticks)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    return figure
+
+
+_SERIES = {
+    "accuracy_secret": ("secret images", COLOURS[0], "-"),
+    "accuracy_public": ("public images", COLOURS[2], "-"),
+    "control_constant_answer": ("constant answer", COLOURS[1], (0, (4, 4))),
+    "control_shuffled_secret": ("shuffled secret", COLOURS[3], (4, (4, 4))),
+    "control_cover_only": ("cover only", COLOURS[4], "--"),
+    "target_accuracy_public": ("target, public", FAINT, ":"),
+}
+
+
+def _accuracies(ax: Axes, rows: Sequence[Mapping[str, Any]], ticks: list[str]) -> None:
+    """Six series over gamma on one Axes."""
+    for key, (label, colour, style) in _SERIES.items():
+        by_tick: dict[int, list[float]] = {}
+        for row in rows:
+            if _finite(row.get(key)) and row.get("gamma"):
+                by_tick.setdefault(ticks.index(row["gamma"]), []).append(row[key])
+        xs = sorted(by_tick)
+        means = [float(np.mean(by_tick[x])) for x in xs]
+        marker = "o" if style == "-" else None
+        ax.plot(xs, means, ls=style, color=colour, label=label, marker=marker, ms=3.5)
+        if style == "-":
+            points = [(x, value) for x in xs for value in by_tick[x]]
+            ax.scatter(*zip(*points, strict=True) if points else ((), ()), s=26,
+                       facecolors="none", edgecolors=colour)  # fmt: skip
+    ax.set_xticks(range(len(ticks)), ticks)
+    ax.set_xlim(-0.3, len(ticks) - 0.7)
+    ax.set_ylim(-3, 103)
+    ax.set_xlabel("γ (sensitive : public labels)")
+    ax.set_ylabel("accuracy (%)")
+    _plain(ax)
+
+
+def _curves(ax: Axes, records: Sequence[Mapping[str, Any]], keys: list[str]) -> None:
+    """One line per key; accuracies given in [0, 1] become percent."""
+    for key, colour in zip(keys, cycle(COLOURS), strict=False):
+        points = {r["step"]: r[key] for r in records if _finite(r.get(key))}
+        steps = sorted(points)
+        values = np.array([points[step] for step in steps], float)
+        if "accuracy" in key and values.max() <= 1:
+            values = 100 * values
+        ax.plot(steps, values, color=colour, lw=1.6, label=key.replace("_", " "))
+        if "loss" in key and values.min() > 0 and values.max() > 5 * values.min():
+            ax.set_yscale("log")
+    percent = all("accuracy" in key for key in keys)
+    ax.set_ylabel("loss" if "loss" in keys else "accuracy (%)" if percent else "")
+    if len(keys) > 1:
+        ax.legend(frameon=False, fontsize=8)
+    _plain(ax)
+
+
+def _keys(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The keys worth a curve, in order of appearance."""
+    skipped = ("step", "epoch", "rate", "second", "time")
+    keys = {
+        key: None
+        for record in records
+        for key, value in record.items()
+        if _finite(value) and not any(word in key for word in skipped)
+    }
+    return list(keys)
+
+
+def _plain(ax: Axes) -> None:
+    ax.grid(alpha=0.25, lw=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _finite(value: Any) -> bool:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return number and bool(np.isfinite(value))
+
+
+def _share(gamma: str) -> float:
+    """The sensitive share of "n_s:n_c"."""
+    sensitive, public = (float(number) for number in gamma.split(":"))
+    return sensitive / (sensitive + public)
+
+
+def _labelled(
+    name: str, subtitle: str, arrays: Mapping[str, np.ndarray], answers=()
+) -> Column | None:
+    images, labels = arrays.get(name), arrays.get(f"{name}_label")
+    if images is None:
+        return None
+    if labels is None:
+        return Column(name, name, subtitle, images, [Caption("")] * len(images))
+    captions = [Caption(f"{name}: {label}") for label in labels]
+    if answers:
+        both = zip(captions, answers, strict=True)
+        captions = [Caption(f"{c.text}, {a.text}", a.colour) for c, a in both]
+    return Column(name, name, subtitle, images, captions)
+
+
+def _answers(arrays: Mapping[str, np.ndarray]) -> list[Caption]:
+    """What the cloud answered; wrong ones say so and differ in colour."""
+    if "answer" not in arrays:
+        return []
+    truth = arrays.get("secret_label", arrays["answer"])
+    both = zip(arrays["answer"], truth, strict=True)
+    return [
+        Caption(f"answer: {a} ✓", GOOD) if a == t else Caption(f"answer: {a} ✗", BAD)
+        for a, t in both
+    ]
+
+
+def _difference(cover: np.ndarray, stego: np.ndarray, bits: int | None) -> Column:
+    gain = difference_gain(cover, stego, bits)
+    gap = np.abs(stego.astype(int) - cover)
+    shown = np.minimum(255, gap * gain).astype(np.uint8)
+    captions = _decibels(stego, cover)
+    return Column(
+        "difference", f"difference × {gain}", "|stego − cover|", shown, captions
+    )
+
+
+def _decibels(images: np.ndarray, truth: np.ndarray | None) -> list[Caption]:
+    """PSNR of each image against the truth, 8-bit."""
+    if truth is None:
+        return [Caption("")] * len(images)
+    error = ((images.astype(float) - truth) ** 2).mean(axis=(1, 2, 3))
+    with np.errstate(divide="ignore"):
+        values = 10 * np.log10(255**2 / error)
+    shown = ["∞ dB" if np.isinf(v) else f"{v:.1f} dB" for v in values]
+    return [Caption(text, FAINT) for text in shown]
+
+
+def _enlarged(image: np.ndarray, scale: int) -> Image.Image:
+    """uint8 [H, W, 1 or 3] as RGB, each pixel a square of `scale` pixels."""
+    square = image.repeat(scale, axis=0).repeat(scale, axis=1)
+    return Image.fromarray(np.broadcast_to(square, (*square.shape[:2], 3)).copy())
+
+
+def _write(draw, middle, text, size, colour, width, bold=False) -> None:
+    """Centred text, made smaller until it fits the width."""
+    file = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    path = Path(matplotlib.get_data_path(), "fonts", "ttf", file)
+    font = ImageFont.truetype(path, size)
+    while size > 6 and draw.textlength(text, font) > width + GAP - 4:
+        size -= 1
+        font = ImageFont.truetype(path, size)
+    draw.text(middle, text, fill=colour, font=font, anchor="mm")

@@ -1,0 +1,109 @@
+"""Trained parts on disk, named by what they depend on and shared between runs.
+
+A part is the folder of checkpoints of one `train.fit_resumable`; finished, it is a
+cache entry. One process trains a part at a time, others wait for it.
+"""
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ghostjax import checkpoint
+from ghostjax.progress import progress
+from ghostjax.train import fit_resumable
+
+_CHUNKS = 20  # checkpoints and progress lines of one training
+
+
+class Busy(ValueError):
+    """Another process holds the folder."""
+
+
+def trainer(folder: Path, name: str, console: Console) -> Callable[..., Any]:
+    """A `train.fit` that keeps its state in `folder`, resumes, and shows progress.
+
+    Args:
+      folder: the part's own folder.
+      name: what is trained, for people.
+      console: where progress goes.
+    """
+
+    def train(key, params, model_state, data, learning_rate, *, loss, draw, recipe):
+        with lock(folder, wait=True, console=console):
+            done = checkpoint.latest(folder)
+            _announce(folder, name, done, recipe.steps, console)
+            clock = {"began": time.monotonic()}
+            with progress(console, name, recipe.steps) as show:
+
+                def on_chunk(step, metrics):
+                    now = time.monotonic()
+                    _spend(folder, now - clock["began"])
+                    clock["began"] = now
+                    show(step, metrics)
+
+                return fit_resumable(
+                    key,
+                    params,
+                    model_state,
+                    data,
+                    learning_rate,
+                    loss=loss,
+                    draw=draw,
+                    recipe=recipe,
+                    folder=folder,
+                    chunk=max(recipe.steps // _CHUNKS, 1),
+                    on_chunk=on_chunk,
+                )
+
+    return train
+
+
+def seconds(folder: Path) -> float:
+    """Wall time spent on training the part, over all interrupted tries."""
+    spent = folder / "seconds"
+    return float(spent.read_text()) if spent.exists() else 0.0
+
+
+@contextmanager
+def lock(folder: Path, *, wait: bool, console: Console) -> Iterator[None]:
+    """Holds `folder` for this process; released by the system even after a kill.
+
+    Raises:
+      Busy: another process has it and `wait` is False.
+      ValueError: the folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / "lock").open("w")
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to {folder} ({error.strerror}): choose another --output"
+        ) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if not wait:
+                raise Busy(
+                    f"{folder} is in use by another ghostjax process: wait for it, or "
+                    "give another --output"
+                ) from error
+            console.print(f"waiting for another process that works on {folder.name}")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _announce(folder: Path, name: str, done: int, steps: int, console: Console) -> None:
+    if done == steps:
+        console.print(f"{name}  from the cache ({folder.name})", highlight=False)
+    elif done:
+        console.print(f"{name}  continues at step {done} of {steps}", highlight=False)
+
+
+def _spend(folder: Path, more: float) -> None:
+    (folder / "seconds").write_text(f"{seconds(folder) + more:.3f}")

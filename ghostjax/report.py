@@ -1,0 +1,312 @@
+"""A finished run folder as pictures and one self-contained HTML page.
+
+Reads what `experiment` left (row.parquet, arrays.npz, metrics.jsonl, config.toml,
+environment.json), writes pictures/*.png and report.html. Accuracies are percent, PSNR
+is dB, intervals are 95 %. Columns that this file does not know are shown all the same,
+under "other". Imports no jax.
+"""
+
+import html
+import json
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from matplotlib.figure import Figure
+
+from ghostjax import figures, findings
+from ghostjax.findings import Table
+
+Row = Mapping[str, Any]
+
+SETTINGS = ("data", "network", "cut", "defense", "stego", "bits", "gamma", "attack")
+_DRAWS = ("seed", "sensitive_labels")
+_RESULTS = (
+    "accuracy_secret", "accuracy_secret_n", "control_constant_answer",
+    "control_shuffled_secret", "control_cover_only", "accuracy_public",
+    "target_accuracy_public", "covers_called_sensitive", "psnr_cover_stego_mean",
+    "psnr_reconstruction_secret_mean", "ssim_reconstruction_secret_mean",
+    "psnr_extracted_secret_mean", "ssim_extracted_secret_mean", "seconds_total",
+)  # fmt: skip
+
+
+def write_report(folder: Path) -> Path:
+    """Makes pictures/*.png and report.html of a finished run folder.
+
+    Returns:
+      The path of report.html.
+
+    Raises:
+      ValueError: the run is not finished, or a file of it cannot be read.
+    """
+    row = read_row(folder)
+    body = [_heading(str(row.get("name", folder.name)), findings.subject(row))]
+    body += [_paragraph("verdict", findings.verdict(row))]
+    body += [_paragraph("caution", line) for line in findings.cautions(row)]
+    body += _panel(folder, row)
+    body += [_table(table) for table in findings.tables(row)]
+    body += _training(folder)
+    body += _environment(folder) + _config(folder)
+    path = folder / "report.html"
+    path.write_text(_page(str(row.get("name", folder.name)), body), encoding="utf-8")
+    return path
+
+
+def compare(folders: Sequence[Path], output: Path) -> Path:
+    """Several runs as one table (comparison.csv, .parquet) and one page.
+
+    Args:
+      folders: finished run folders.
+      output: a folder, made if missing, that gets the two tables, report.html and,
+        where gamma varies, pictures/gamma.png.
+
+    Returns:
+      The path of output/report.html.
+
+    Raises:
+      ValueError: no folders, or one that is not finished.
+    """
+    if not folders:
+        raise ValueError("nothing to compare: give at least one finished run folder")
+    rows = [{"folder": str(folder), **read_row(folder)} for folder in folders]
+    pictures = output / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    table = _arrow(rows)
+    pa.parquet.write_table(table, output / "comparison.parquet")
+    pa.csv.write_csv(table, output / "comparison.csv")
+    varying = [key for key in SETTINGS if len({str(r.get(key)) for r in rows}) > 1]
+    body = [_heading(f"{len(rows)} runs compared", _shared(rows[0], varying))]
+    if "gamma" in varying:
+        group = [key for key in varying if key != "gamma"]
+        chart = figures.gamma_chart([r for r in rows if r.get("gamma")], group)
+        body.append(_chart(chart, pictures / "gamma.png", "Accuracy over γ", _GAMMA))
+    body.append(_table(_side_by_side(rows, varying)))
+    for folder, row in zip(folders, rows, strict=True):
+        body += [f"<h2>{html.escape(folder.name)}</h2>"]
+        body += [_paragraph("verdict", findings.verdict(row))]
+        body += [_paragraph("caution", line) for line in findings.cautions(row)]
+        body += _panel(folder, row, save=False)
+    path = output / "report.html"
+    path.write_text(_page(f"{len(rows)} runs compared", body), encoding="utf-8")
+    return path
+
+
+def summary(row: Row) -> list[tuple[str, str]]:
+    """The few lines, (label, text), that the command line prints after a run."""
+    return findings.summary(row)
+
+
+def read_row(folder: Path) -> dict[str, Any]:
+    """The result row of a finished run.
+
+    Raises:
+      ValueError: no row (the run is not finished), or a damaged one.
+    """
+    path = folder / "row.parquet"
+    if not path.is_file():
+        config = folder / "config.toml"
+        if not config.is_file():
+            raise ValueError(f"{folder} is not a run folder: it has no row.parquet")
+        raise ValueError(
+            f"{folder} has no row.parquet: the run is not finished; "
+            f"finish it with: ghostjax run {config} --output {folder.parent}"
+        )
+    try:
+        rows = pa.parquet.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if len(rows) != 1:
+        raise ValueError(f"{path} has {len(rows)} rows: a run's has one")
+    return rows[0]
+
+
+_GAMMA = (
+    "Rings are runs (their draws of the sensitive labels), lines are means over them; "
+    "dashed lines are the controls. With one sensitive label a constant answer is "
+    "always right."
+)
+
+
+def _panel(folder: Path, row: Row, save: bool = True) -> list[str]:
+    """The panel and, if saved, the strips; nothing where the run left no images."""
+    path = folder / "arrays.npz"
+    if not path.is_file():
+        return []
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    shown = figures.columns(arrays, int(arrays.get("bits", 0)) or None)
+    if not shown:
+        return []
+    pictures = folder / "pictures"
+    picture = pictures / "panel.png"
+    if save or not picture.is_file():
+        pictures.mkdir(exist_ok=True)
+        dots = (figures.DPI, figures.DPI)
+        figures.panel(shown).save(picture, dpi=dots, optimize=True)
+        for column in shown:
+            figures.strip(column.images).save(pictures / f"{column.name}.png")
+    names = ", ".join(column.title for column in shown)
+    return ["<h2>Pictures</h2>", _picture(picture, f"Panel: {names}", _PANEL, "wide")]
+
+
+_PANEL = (
+    "Test images as they are: black is 0, white is 255, nothing is stretched. dB is "
+    "each image's PSNR: under the difference that of stego against cover, under all "
+    "that follows that of the shown image against the secret."
+)
+
+
+def _training(folder: Path) -> list[str]:
+    """The curves of metrics.jsonl; a line torn by a kill is skipped and counted."""
+    path = folder / "metrics.jsonl"
+    records, torn = [], 0
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            torn += 1
+            continue
+        records.append(record)
+    figure = figures.training(records)
+    if figure is None:
+        return []
+    caption = f"Unreadable lines of metrics.jsonl, skipped: {torn}." if torn else ""
+    (folder / "pictures").mkdir(exist_ok=True)
+    picture = folder / "pictures" / "training.png"
+    return ["<h2>Training</h2>", _chart(figure, picture, "Training curves", caption)]
+
+
+def _environment(folder: Path) -> list[str]:
+    path = folder / "environment.json"
+    if not path.is_file():
+        return []
+    try:
+        found = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    lines = [(str(key), findings.text(value)) for key, value in found.items()]
+    return [_table(Table("Environment", ("", ""), lines))]
+
+
+def _config(folder: Path) -> list[str]:
+    path = folder / "config.toml"
+    if not path.is_file():
+        return []
+    return ["<h2>Config</h2>", f"<pre>{html.escape(path.read_text())}</pre>"]
+
+
+def _side_by_side(rows: Sequence[Row], varying: Sequence[str]) -> Table:
+    """The runs below each other: what varies, then the results that any of them has."""
+    draws = [key for key in _DRAWS if len({str(r.get(key)) for r in rows}) > 1]
+    keys = [*varying, *draws]
+    keys += [k for k in _RESULTS if any(r.get(k) is not None for r in rows)]
+    head = ["run", *(findings.label(key) for key in keys)]
+    lines = [
+        [Path(row["folder"]).name, *(findings.cell(key, row.get(key)) for key in keys)]
+        for row in rows
+    ]
+    return Table("Results", head, lines)
+
+
+def _shared(row: Row, varying: Sequence[str]) -> str:
+    same = [k for k in SETTINGS if k not in varying and row.get(k) is not None]
+    return "the same in all: " + ", ".join(f"{key} {row[key]}" for key in same)
+
+
+def _arrow(rows: Sequence[Row]) -> pa.Table:
+    """The union of the columns; one of mixed kinds becomes text."""
+    made = {}
+    for name in {key: None for row in rows for key in row}:
+        values = [row.get(name) for row in rows]
+        try:
+            made[name] = pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            made[name] = pa.array([None if v is None else str(v) for v in values])
+    return pa.table(made)
+
+
+def _chart(figure: Figure, path: Path, name: str, caption: str) -> str:
+    figure.savefig(path, dpi=160)
+    return _picture(path, name, caption)
+
+
+def _picture(path: Path, name: str, caption: str, kind: str = "chart") -> str:
+    data = b64encode(path.read_bytes()).decode()
+    image = f'<img alt="{html.escape(name)}" src="data:image/png;base64,{data}">'
+    words = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    return f'<figure class="{kind}"><div>{image}</div>{words}</figure>'
+
+
+def _heading(title: str, subject: str) -> str:
+    return f"<h1>{html.escape(title)}</h1><p class=subject>{html.escape(subject)}</p>"
+
+
+def _paragraph(kind: str, words: str) -> str:
+    mark = "⚠ " if kind == "caution" else ""
+    return f'<p class="{kind}">{mark}{html.escape(words)}</p>'
+
+
+def _table(table: Table) -> str:
+    """A table as HTML; every cell is escaped, the first of a line is its heading."""
+    lines = []
+    for first, *rest in table.lines:
+        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in rest)
+        lines.append(f"<tr><th scope=row>{html.escape(first)}</th>{cells}</tr>")
+    head = "".join(f"<th scope=col>{html.escape(cell)}</th>" for cell in table.head)
+    head = f"<thead><tr>{head}</tr></thead>" if any(table.head) else ""
+    note = f"<p class=note>{html.escape(table.note)}</p>" if table.note else ""
+    return (
+        f"<section><h2>{html.escape(table.title)}</h2><div class=scroll><table>{head}"
+        f"<tbody>{''.join(lines)}</tbody></table></div>{note}</section>"
+    )
+
+
+def _page(title: str, body: Sequence[str]) -> str:
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{html.escape(title)} · ghostjax</title><style>{_STYLE}</style></head>"
+        "<body>\n" + "\n".join(body) + "\n</body></html>\n"
+    )
+
+
+_STYLE = """
+:root { --ink:#1b1b1b; --faint:#5c5c5c; --paper:#fff; --line:#dcdcdc; --card:#f3f6fa;
+  --warn:#fdf1e3; --edge:#c2620c; --mark:#0072b2; }
+@media (prefers-color-scheme: dark) { :root { --ink:#e6e6e6; --faint:#a5a5a5;
+  --paper:#16181b; --line:#383c41; --card:#20262d; --warn:#33271a; --edge:#e69f00;
+  --mark:#56b4e9; } }
+* { box-sizing:border-box; }
+body { font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif; color:var(--ink);
+  background:var(--paper); max-width:68rem; margin:0 auto; padding:1.2rem; }
+h1 { margin:0; line-height:1.2; overflow-wrap:anywhere; }
+h2 { margin:2rem 0 .5rem; font-size:1.2rem; overflow-wrap:anywhere; }
+.subject, .note, figcaption { color:var(--faint); font-size:.9rem; margin:.3rem 0 0; }
+.verdict, .caution { padding:.8rem 1rem; border-left:4px solid var(--mark);
+  background:var(--card); margin:.8rem 0; overflow-wrap:anywhere; }
+.caution { border-color:var(--edge); background:var(--warn); }
+.scroll, figure div { overflow-x:auto; }
+table { border-collapse:collapse; font-variant-numeric:tabular-nums; font-size:.93rem; }
+th, td { padding:.3rem .9rem .3rem 0; border-bottom:1px solid var(--line);
+  text-align:left; vertical-align:top; }
+thead th { color:var(--faint); font-weight:600; font-size:.83rem; }
+tbody th { font-weight:500; }
+figure { margin:0; }
+figure div { background:#fff; border-radius:6px; }
+img { display:block; max-width:100%; margin:0 auto; }
+.wide img { width:100%; min-width:38rem; }
+pre { background:var(--card); padding:1rem; overflow-x:auto; font-size:.85rem; }
+@media print { body { max-width:none; padding:0; font-size:11pt; }
+  .verdict, .caution, figure div { print-color-adjust:exact; }
+  .wide img { min-width:0; } tr, .chart { break-inside:avoid; }
+  h2 { break-after:avoid; } pre { white-space:pre-wrap; } }
+"""

@@ -1,0 +1,90 @@
+"""Pseudo-random order without replacement, with no state and no stored permutation.
+
+`epoch_indices` reads a batch out of an endless stream: epoch 0's permutation of
+range(n), then epoch 1's, and so on, nothing dropped in between. The permutation is
+evaluated only at the batch's positions, so a step costs the same for any n, and it
+depends on (key, step) alone, so a resumed run repeats its draws.
+
+Source: Hoang, Morris, Rogaway, "An Enciphering Scheme Based on a Card Shuffle", CRYPTO
+2012 (swap-or-not). In each round the cards x and (pivot - x) mod n change
+places on a coin that both know. We deviate in the coin: the keyed random function is
+an integer hash of the higher card, salted per round, good enough for sampling and not
+for secrecy; and in stopping after `ROUNDS` rounds, far fewer than their proof asks for.
+"""
+
+from math import gcd
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+ROUNDS = 32  # a card that no round has moved: probability 2^-32
+
+
+def epoch_indices(key: Array, step: Array | int, batch: int, n: int) -> Array:
+    """The indices that step `step` draws from range(n).
+
+    Args:
+      key: the key of the run, the same at every step; only folded.
+      step: int32 or uint32 scalar, from 0; traced.
+      batch: indices per step; static; may exceed n.
+      n: size of the data; static.
+
+    Returns:
+      int32 [batch] in [0, n): positions step * batch + arange(batch) of the stream.
+
+    Guarantees:
+      Positions e * n to (e + 1) * n - 1 hold each index once (epoch e's permutation).
+      Positions are exact at every step of 32 bits, though step * batch needs more.
+      (Epoch numbers wrap, and orders repeat, after 2^32 epochs.)
+
+    Raises:
+      ValueError: `batch` or `n` is below 1, or too large for arithmetic in 32 bits.
+    """
+    epochs, offsets, places = _positions(step, batch, n)
+    if n == 1:  # one order only; XLA's CPU backend fails to compile its shuffle
+        return jnp.zeros(batch, jnp.int32)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, epochs)
+    salts = jax.vmap(lambda epoch: jax.random.bits(epoch, (ROUNDS, 2)))(keys)
+    return _shuffle(places, salts[offsets], n).astype(jnp.int32)
+
+
+def _positions(step: Array | int, batch: int, n: int) -> tuple[Array, Array, Array]:
+    """(epochs that the batch touches [E], which of them [batch], place in it [batch]).
+
+    The stream's division into steps and epochs repeats every lcm(batch, n) positions;
+    counting from the last repetition keeps step * batch below 2^32.
+    """
+    if batch < 1 or n < 1:
+        raise ValueError(f"cannot draw {batch} of {n} indices: both must be at least 1")
+    common = gcd(batch, n)
+    if n >= 2**31 or batch * (n // common) + batch >= 2**32:
+        raise ValueError(
+            f"batch {batch} of n {n}: their least common multiple passes 2^32; take a "
+            "batch that shares a larger factor with n, or fewer data"
+        )
+    step = jnp.asarray(step).astype(jnp.uint32)
+    size, steps = jnp.uint32(n), jnp.uint32(n // common)
+    positions = step % steps * batch + jnp.arange(batch, dtype=jnp.uint32)
+    first = positions[0] // size
+    touched = jnp.arange((batch - 1) // n + 2, dtype=jnp.uint32)
+    epochs = step // steps * jnp.uint32(batch // common) + first + touched
+    return epochs, positions // size - first, positions % size
+
+
+def _shuffle(places: Array, salts: Array, n: int) -> Array:
+    """The permutation of range(n) that `salts` [batch, ROUNDS, 2] name, at `places`."""
+    size, x = jnp.uint32(n), places
+    for turn in range(ROUNDS):  # unrolled: one fused kernel instead of a nested loop
+        pivot = salts[:, turn, 0] % size
+        partner = jnp.where(pivot >= x, pivot - x, pivot + (size - x))
+        coin = _hash(jnp.maximum(x, partner) ^ salts[:, turn, 1]) >> 31
+        x = jnp.where(coin == 1, partner, x)
+    return x
+
+
+def _hash(x: Array) -> Array:
+    """A bijection of uint32 that flips each output bit half the time (C. Wellons)."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x21F0AAAD)
+    x = (x ^ (x >> 15)) * jnp.uint32(0xD35A2D97)
+    return x ^ (x >> 15)

@@ -1,0 +1,113 @@
+"""How well a defense answers, with the controls that keep the number honest.
+
+A secret accuracy means little alone: at one sensitive label a constant answer scores
+100 %. So next to it stand the constant answer, the labels shuffled among the secrets,
+and the same covers with nothing hidden in them (GHOST Section VIII.B gives none).
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ghostjax.base import Defense
+from ghostjax.data.partition import Partition, roles
+
+_BATCH = 500
+
+
+class Pairs(NamedTuple):
+    """Test secrets and the cover each is hidden in; indices into the test split."""
+
+    secrets: np.ndarray  # [n]
+    covers: np.ndarray  # [n]
+
+
+def test_pairs(seed: int, labels: np.ndarray, partition: Partition) -> Pairs:
+    """Every sensitive test image once, in random order, each with a random cover."""
+    draw = np.random.default_rng([seed, 1])
+    role = roles(labels, partition)
+    secrets = draw.permutation(role.secrets)
+    return Pairs(secrets, draw.choice(role.covers, len(secrets)))
+
+
+def measure(
+    defense: Defense,
+    params: Any,
+    key: Array,
+    images: np.ndarray,
+    labels: np.ndarray,
+    pairs: Pairs,
+    partition: Partition,
+    seed: int,
+) -> dict[str, float]:
+    """Accuracies in percent, each `name` with its count `name_n`.
+
+    Args:
+      defense, params: what answers.
+      key: consumed by defenses that draw noise.
+      images: test split, uint8 [N, H, W, C].
+      labels: int32 [N].
+      pairs: which secrets are asked about, hidden in which covers.
+      partition: sensitive and public labels.
+      seed: of the shuffled control.
+
+    Returns:
+      accuracy_public, accuracy_all (clean images), accuracy_secret; the controls
+      constant_answer (the commonest sensitive label), shuffled_secret (answers against
+      the labels of other secrets) and, for defenses that hide, cover_only (the covers
+      with nothing hidden, against the secrets' labels); covers_called_sensitive, of the
+      public test images.
+    """
+    clean_key, secret_key = jax.random.split(key)
+    clean = answers(defense.encode_public, defense.answer, params, clean_key, images)
+    hidden = images[pairs.secrets], images[pairs.covers]
+    secret = answers(defense.encode, defense.answer, params, secret_key, *hidden)
+    wanted = labels[pairs.secrets]
+    shuffled = np.random.default_rng([seed, 2]).permutation(wanted)
+    commonest = np.bincount(wanted).argmax()
+    public = np.isin(labels, partition.public)
+    measured = {
+        "accuracy_public": (clean == labels)[public],
+        "accuracy_all": clean == labels,
+        "accuracy_secret": secret == wanted,
+        "control_constant_answer": wanted == commonest,
+        "control_shuffled_secret": secret == shuffled,
+        "control_cover_only": clean[pairs.covers] == wanted,
+        "covers_called_sensitive": np.isin(clean, partition.sensitive)[public],
+    }
+    row: dict[str, float] = {}
+    for name, hits in measured.items():
+        row[name], row[f"{name}_n"] = 100 * float(hits.mean()), len(hits)
+    return row
+
+
+def answers(
+    encode: Callable[..., Array],
+    answer: Callable[..., Array],
+    params: Any,
+    key: Array,
+    *images: np.ndarray,
+) -> np.ndarray:
+    """The label answered for each image (or secret and cover), int [N]."""
+    predict, labels = _predict(encode, answer), []
+    for start in range(0, len(images[0]), _BATCH):
+        part = [image[start : start + _BATCH] for image in images]
+        count = len(part[0])
+        filled = [np.resize(image, (_BATCH, *image.shape[1:])) for image in part]
+        own = jax.random.fold_in(key, start)
+        labels.append(np.asarray(predict(params, own, *filled))[:count])
+    return np.concatenate(labels)
+
+
+@lru_cache(maxsize=16)
+def _predict(encode: Callable, answer: Callable) -> Callable[..., Array]:
+    def predict(params, key, *images):
+        pixels = [jnp.asarray(image, jnp.float32) / 255 for image in images]
+        return answer(params, encode(params, key, *pixels)).argmax(-1)
+
+    return jax.jit(predict)

@@ -1,0 +1,115 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+from ghostjax import sampling
+from ghostjax.sampling import epoch_indices
+
+
+def stream(key, steps, batch, n):
+    """The first steps * batch indices, from one compiled function."""
+    draw = jax.jit(lambda step: epoch_indices(key, step, batch, n))
+    return np.concatenate([np.asarray(draw(step)) for step in range(steps)])
+
+
+@pytest.mark.parametrize(
+    "batch, n", [(256, 1000), (7, 10), (64, 64), (25, 10), (3, 1), (1, 2)]
+)
+def test_each_epoch_is_a_permutation(batch, n):
+    epochs = 3
+    steps = -(-epochs * n // batch)
+    drawn = stream(jax.random.key(0), steps, batch, n)[: epochs * n]
+    assert drawn.dtype == np.int32
+    for epoch in drawn.reshape(epochs, n):
+        assert np.sort(epoch).tolist() == list(range(n))
+
+
+def test_epochs_and_keys_differ():
+    first, second = jax.random.split(jax.random.key(1))
+    drawn = stream(first, 20, 10, 100).reshape(2, 100)
+    # Two random orders agree in about 1 of 100 places.
+    assert (drawn[0] == drawn[1]).sum() < 8
+    assert (drawn[0] == stream(second, 10, 10, 100)).sum() < 8
+
+
+def test_draws_depend_on_key_and_step_alone():
+    key = jax.random.key(2)
+    whole = stream(key, 9, 32, 100)
+    with jax.debug_key_reuse(True):
+        again = [epoch_indices(key, step, 32, 100) for step in (6, 7)]
+    assert whole[6 * 32 : 8 * 32].tolist() == jnp.concatenate(again).tolist()
+    scan = jax.lax.scan(
+        lambda _, step: (None, epoch_indices(key, step, 32, 100)), None, jnp.arange(9)
+    )
+    assert scan[1].ravel().tolist() == whole.tolist()
+
+
+def test_vmap_over_keys_equals_a_loop():
+    keys = jax.random.split(jax.random.key(3), 3)
+    together = jax.vmap(lambda key: epoch_indices(key, 5, 8, 30))(keys)
+    alone = jnp.stack([epoch_indices(key, 5, 8, 30) for key in keys])
+    assert jnp.array_equal(together, alone)
+
+
+def first_two(n, count=40_000):
+    """What positions 0 and 1 of epoch 0 hold under many keys, [count, 2]."""
+    keys = jax.random.split(jax.random.key(4), count)
+    return np.asarray(jax.jit(jax.vmap(lambda k: epoch_indices(k, 0, 2, n)))(keys))
+
+
+def looks_random(pairs, n):
+    """Each of the n (n - 1) ordered pairs equally often."""
+    a, b = pairs[:, 0], pairs[:, 1]
+    if (a == b).any():
+        return False
+    return oracles.uniform_p(a * (n - 1) + b - (b > a), n * (n - 1)) > 1e-3
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 13])
+def test_pairs_of_positions_are_uniform_over_keys(n):
+    assert looks_random(first_two(n), n)
+
+
+def test_the_uniformity_test_sees_a_wrong_shuffle(monkeypatch):
+    identity = np.tile([0, 1], (40_000, 1))
+    rotation = (identity + np.random.default_rng(0).integers(0, 10, (40_000, 1))) % 10
+    assert not looks_random(identity, 10)
+    assert not looks_random(rotation, 10)  # each position uniform, the pair is not
+    monkeypatch.setattr(sampling, "ROUNDS", 3)
+    assert not looks_random(first_two(10), 10)
+
+
+def test_a_large_epoch_shows_no_order():
+    n = 60_000
+    order = np.asarray(epoch_indices(jax.random.key(5), 0, n, n))
+    assert (order == np.arange(n)).sum() < 8  # fixed points: Poisson of mean 1
+    for lag in (1, 2, 256):
+        correlation = np.corrcoef(order[:-lag], order[lag:])[0, 1]
+        assert abs(correlation) < 4 / np.sqrt(n)
+    assert abs(np.corrcoef(order, np.arange(n))[0, 1]) < 4 / np.sqrt(n)
+    neighbours = np.abs(np.diff(order)) == 1  # mean 2
+    assert neighbours.sum() < 12
+
+
+@pytest.mark.parametrize("step", [0, 1, 235, 2**24 + 1, 2**31 - 1, 2**32 - 1])
+@pytest.mark.parametrize(
+    "batch, n", [(256, 60_000), (100, 7), (64, 48_000), (5, 604_388)]
+)
+def test_positions_are_exact_beyond_32_bits(step, batch, n):
+    epochs, offsets, places = sampling._positions(jnp.uint32(step), batch, n)
+    found = zip(epochs[offsets].tolist(), places.tolist(), strict=True)
+    wanted = oracles.stream_positions(step, batch, n)
+    assert list(found) == [(epoch % 2**32, place) for epoch, place in wanted]
+
+
+@pytest.mark.parametrize("batch, n", [(0, 5), (5, 0), (-1, 5)])
+def test_empty_draws_are_refused(batch, n):
+    with pytest.raises(ValueError, match=f"{batch} of {n}"):
+        epoch_indices(jax.random.key(6), 0, batch, n)
+
+
+def test_sizes_beyond_32_bits_are_refused():
+    with pytest.raises(ValueError, match="passes 2"):
+        epoch_indices(jax.random.key(7), 0, 4096, 2_000_003)

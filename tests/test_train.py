@@ -1,0 +1,183 @@
+"""The loop and the training: right, pure, resumable, mappable over runs and devices."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import probes
+import pytest
+
+from ghostjax import checkpoint, loop, parallel, train
+from ghostjax.train import Recipe
+
+RECIPE = Recipe(60, schedule="cosine")
+
+
+def fit(key, rate=0.3, data=None, scanned=False, recipe=RECIPE):
+    return train.fit(
+        key,
+        *probes.start(),
+        probes.data() if data is None else data,
+        rate,
+        loss=probes.loss,
+        draw=probes.draw,
+        recipe=recipe,
+        scanned=scanned,
+    )
+
+
+def resumable(folder, **changes):
+    settings = dict(loss=probes.loss, draw=probes.draw, recipe=RECIPE, chunk=20)
+    settings |= changes
+    rate = settings.pop("rate", 0.3)
+    data = settings.pop("data", probes.data())
+    return train.fit_resumable(
+        jax.random.key(3), *probes.start(), data, rate, folder=folder, **settings
+    )
+
+
+@pytest.mark.parametrize("optimizer", train.OPTIMIZERS)
+@pytest.mark.parametrize("schedule", train.SCHEDULES)
+def test_finds_the_known_answer(optimizer, schedule):
+    rate = 0.05 if optimizer == "sgd" else 0.3
+    state, metrics = fit(
+        jax.random.key(0), rate, recipe=Recipe(300, optimizer, schedule)
+    )
+    np.testing.assert_allclose(state.params["w"], probes.ANSWER, atol=0.05)
+    assert state.model_state["seen"] == 300
+    assert metrics["loss"].shape == (300,)
+    np.testing.assert_array_equal(metrics["loss"], metrics["error"])
+
+
+def test_cosine_ends_at_rate_zero_and_rate_zero_moves_nothing():
+    assert train.SCHEDULES["cosine"](jnp.float32(10), 10) == pytest.approx(0, abs=1e-7)
+    state, _ = fit(jax.random.key(0), rate=0.0)
+    np.testing.assert_array_equal(state.params["w"], 0)
+
+
+def test_stepped_equals_scanned():
+    stepped, scanned = (fit(jax.random.key(1), scanned=way) for way in (False, True))
+    for one, other in zip(*map(jax.tree.leaves, (stepped, scanned)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_same_key_same_run_other_key_other_run():
+    first, again, other = (fit(jax.random.key(k))[0].params["w"] for k in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_the_caller_keeps_his_arrays():
+    params = {"w": jnp.ones(4)}
+    step = lambda carry, index: ({"w": carry["w"] + index}, index)  # noqa: E731
+    moved, out = loop.run(step, params, 3, start=5, scanned=False)
+    np.testing.assert_array_equal(params["w"], 1)
+    np.testing.assert_array_equal(moved["w"], 1 + 5 + 6 + 7)
+    np.testing.assert_array_equal(out, [5, 6, 7])
+
+
+def test_vmap_over_keys_and_rates_is_separate_fits():
+    keys, rates = jax.random.split(jax.random.key(4), 3), jnp.array([0.1, 0.2, 0.3])
+    together, _ = jax.vmap(fit)(keys, rates)
+    for run in range(3):
+        alone, _ = fit(keys[run], rates[run])
+        np.testing.assert_allclose(
+            together.params["w"][run], alone.params["w"], rtol=1e-5, atol=1e-6
+        )
+
+
+def test_a_second_fit_compiles_nothing():
+    step = loop._stepped(train.make_step(probes.loss, probes.draw, RECIPE), True)
+    fit(jax.random.key(0), 0.1)
+    before = step._cache_size()
+    fit(jax.random.key(1), 0.2)
+    assert step._cache_size() == before == 1
+
+
+@pytest.mark.parametrize("count", [1, 4, 6])
+def test_runs_on_four_devices_equal_one(count):
+    assert len(jax.local_devices()) == 4
+    runs = jax.random.split(jax.random.key(5), count), jnp.linspace(0.1, 0.4, count)
+
+    def one(run, data):
+        return fit(run[0], run[1], data, scanned=True)
+
+    spread = parallel.over_runs(one, runs, probes.data())
+    alone = parallel.over_runs(one, runs, probes.data(), devices=jax.local_devices()[:1])
+    for leaf, other in zip(*map(jax.tree.leaves, (spread, alone)), strict=True):
+        assert leaf.shape[0] == count
+        np.testing.assert_allclose(leaf, other, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_on_four_devices_is_padded_and_cut():
+    batch = jnp.arange(10.0)
+    seen = parallel.over_batch(lambda part, add: part * 2 + add, batch, jnp.float32(1))
+    np.testing.assert_array_equal(seen, batch * 2 + 1)
+
+
+def test_chunks_give_the_bits_of_one_fit(tmp_path):
+    whole, metrics = fit(jax.random.key(3))
+    chunked, history = resumable(tmp_path / "part")
+    np.testing.assert_array_equal(whole.params["w"], chunked.params["w"])
+    np.testing.assert_array_equal(metrics["loss"], history["loss"])
+    seen = []
+    again, _ = resumable(tmp_path / "part", on_chunk=lambda step, m: seen.append(step))
+    assert seen == [], "a finished training must not train again"
+    np.testing.assert_array_equal(whole.params["w"], again.params["w"])
+
+
+@pytest.mark.parametrize("stop", [20, 40])
+def test_resumes_behind_the_last_whole_chunk(tmp_path, stop):
+    whole, history = resumable(tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    def kill(step, metrics):
+        if step == stop:
+            raise Killed
+
+    with pytest.raises(Killed):
+        resumable(tmp_path / "part", on_chunk=kill)
+    # What a kill in the middle of a save leaves behind must not count.
+    (tmp_path / "part" / f"{stop + 20}.writing").mkdir()
+    seen = []
+    state, metrics = resumable(tmp_path / "part", on_chunk=lambda s, m: seen.append(s))
+    assert seen == list(range(stop + 20, 61, 20))
+    np.testing.assert_array_equal(whole.params["w"], state.params["w"])
+    np.testing.assert_array_equal(history["loss"], metrics["loss"])
+
+
+def test_a_nan_loss_stops_names_the_step_and_keeps_the_last_checkpoint(tmp_path):
+    def poisoned(params, model_state, key, batch):
+        value, rest = probes.loss(params, model_state, key, batch)
+        return jnp.where(model_state["seen"] == 33, jnp.nan, value), rest
+
+    with pytest.raises(train.NonFiniteLoss, match="nan at step 33 .*checkpoint is step 20"):
+        resumable(tmp_path / "part", loss=poisoned)
+    assert checkpoint.latest(tmp_path / "part") == 20
+
+
+def test_corrupted_checkpoints_are_named_and_never_used(tmp_path):
+    resumable(tmp_path / "part")
+    folder = tmp_path / "part" / "60"
+    digest = (folder / "digest").read_text()
+    (folder / "digest").write_text("0" * 64)
+    with pytest.raises(checkpoint.Corrupted, match="60 is not what was written: delete"):
+        resumable(tmp_path / "part")
+    (folder / "digest").write_text(digest)
+    for path in (folder / "tree").rglob("*"):
+        if path.is_file() and path.stat().st_size > 50:
+            path.write_bytes(b"broken")
+    with pytest.raises(checkpoint.Corrupted, match="60 cannot be read"):
+        resumable(tmp_path / "part")
+
+
+def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
+    checkpoint.save(tmp_path / "1", {"w": jnp.zeros(3)})
+    with pytest.raises(checkpoint.Corrupted, match=str(tmp_path / "1")):
+        checkpoint.restore(tmp_path / "1", {"w": jnp.zeros(4)})
+    shutil.rmtree(tmp_path / "1")
+    with pytest.raises(checkpoint.Corrupted, match="cannot be read"):
+        checkpoint.restore(tmp_path / "1", {"w": jnp.zeros(4)})
