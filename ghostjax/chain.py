@@ -91,7 +91,9 @@ def select(chain: Chain, variables: Variables) -> Variables:
 def split(variables: Variables) -> tuple[Variables, Variables]:
     """(params, model_state): what the optimizer moves, and running statistics."""
     params = {n: {"params": v["params"]} for n, v in variables.items() if "params" in v}
-    rest = {n: {c: t for c, t in v.items() if c != "params"} for n, v in variables.items()}
+    rest = {
+        n: {c: t for c, t in v.items() if c != "params"} for n, v in variables.items()
+    }
     return params, {n: v for n, v in rest.items() if v}
 
 

@@ -91,6 +91,8 @@ def _digest(tree: Any) -> str:
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         values = np.ascontiguousarray(jax.device_get(leaf))
-        digest.update(f"{jax.tree_util.keystr(path)}{values.dtype}{values.shape}".encode())
+        digest.update(
+            f"{jax.tree_util.keystr(path)}{values.dtype}{values.shape}".encode()
+        )
         digest.update(values.tobytes())
     return digest.hexdigest()

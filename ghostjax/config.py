@@ -76,14 +76,16 @@ class Ghost:
     """lambda of Eq. 3, the weight of the stego loss."""
     steps: int = 1000
     batch_size: int = 256
-    """Of public images and of stego images, each."""
+    """Stego images a step."""
+    public_batch_size: int = 256
+    """Ordinary training images a step."""
     learning_rate: float = 1e-3
     optimizer: Literal["adam", "amsgrad", "adamw", "sgd"] = "adam"
     schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
     covers_per_secret: int = 1
     """Covers each secret meets in an epoch; 0: the full product (toys)."""
-    amplify: float = 0.0
-    """Gain of the scale-separated copy of the features; 0: the paper's literal cloud."""
+    covert_filters: int = 0
+    """Filters of the covert branch beside the cloud; 0: the paper's literal cloud."""
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,9 @@ class Config:
                     _require(value >= 0, label, value, "0 or more")
 
 
-_COUNTS = {"epochs", "batch_size", "steps", "images"}
+_COUNTS = {"epochs", "batch_size", "public_batch_size", "steps", "images"}
 _RATES = {"learning_rate", "epsilon", "tv_beta"}
-_WEIGHTS = {"weight", "tv_weight", "amplify", "covers_per_secret"}
+_WEIGHTS = {"weight", "tv_weight", "covert_filters", "covers_per_secret"}
 
 
 def load(path: Path) -> Config:

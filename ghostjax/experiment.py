@@ -121,7 +121,7 @@ def prepare(config: Config) -> Plan:
         edge,
         cloud,
         stego,
-        build_defense(config.defense, edge, cloud, stego),
+        build_defense(config.defense, edge, cloud, shape, stego),
         build_attack(config.attack, edge, shape),
         recipe,
     )

@@ -84,7 +84,7 @@ def columns(arrays: Mapping[str, np.ndarray], bits: int | None) -> list[Column]:
         shown = arrays["revealed"]
         against = _decibels(shown, secret)
         made.append(Column("revealed", "revealed", "by the receiver", shown, against))
-    return [column for column in made if column is not None]
+    return [column for column in made if column is not None and len(column.images)]
 
 
 def low_bits(images: np.ndarray, bits: int) -> np.ndarray:
@@ -217,7 +217,7 @@ def _accuracies(ax: Axes, rows: Sequence[Mapping[str, Any]], ticks: list[str]) -
         by_tick: dict[int, list[float]] = {}
         for row in rows:
             if _finite(row.get(key)) and row.get("gamma"):
-                by_tick.setdefault(ticks.index(row["gamma"]), []).append(row[key])
+                by_tick.setdefault(ticks.index(str(row["gamma"])), []).append(row[key])
         xs = sorted(by_tick)
         means = [float(np.mean(by_tick[x])) for x in xs]
         marker = "o" if style == "-" else None
@@ -275,9 +275,12 @@ def _finite(value: Any) -> bool:
 
 
 def _share(gamma: str) -> float:
-    """The sensitive share of "n_s:n_c"."""
-    sensitive, public = (float(number) for number in gamma.split(":"))
-    return sensitive / (sensitive + public)
+    """The sensitive share of "n_s:n_c"; what is written otherwise comes last."""
+    try:
+        sensitive, public = (float(number) for number in gamma.split(":"))
+        return sensitive / (sensitive + public)
+    except (ValueError, ZeroDivisionError):
+        return 2.0
 
 
 def _labelled(

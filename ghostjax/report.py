@@ -9,9 +9,11 @@ under "other". Imports no jax.
 import html
 import json
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +21,8 @@ import pyarrow.csv
 import pyarrow.parquet
 from matplotlib.figure import Figure
 
-from ghostjax import figures, findings
-from ghostjax.findings import Table
-
-Row = Mapping[str, Any]
+from ghostjax import figures, findings, tables
+from ghostjax.tables import Row, Table
 
 SETTINGS = ("data", "network", "cut", "defense", "stego", "bits", "gamma", "attack")
 _DRAWS = ("seed", "sensitive_labels")
@@ -46,10 +46,8 @@ def write_report(folder: Path) -> Path:
     """
     row = read_row(folder)
     body = [_heading(str(row.get("name", folder.name)), findings.subject(row))]
-    body += [_paragraph("verdict", findings.verdict(row))]
-    body += [_paragraph("caution", line) for line in findings.cautions(row)]
-    body += _panel(folder, row)
-    body += [_table(table) for table in findings.tables(row)]
+    body += _words(row) + _panel(folder)
+    body += [_table(table) for table in tables.tables(row)]
     body += _training(folder)
     body += _environment(folder) + _config(folder)
     path = folder / "report.html"
@@ -81,16 +79,17 @@ def compare(folders: Sequence[Path], output: Path) -> Path:
     pa.csv.write_csv(table, output / "comparison.csv")
     varying = [key for key in SETTINGS if len({str(r.get(key)) for r in rows}) > 1]
     body = [_heading(f"{len(rows)} runs compared", _shared(rows[0], varying))]
+    told = {tuple(str(row.get(key)) for key in (*varying, *_DRAWS)) for row in rows}
+    if len(told) < len(rows):
+        body.append(_paragraph("caution", _ALIKE))
     if "gamma" in varying:
         group = [key for key in varying if key != "gamma"]
         chart = figures.gamma_chart([r for r in rows if r.get("gamma")], group)
         body.append(_chart(chart, pictures / "gamma.png", "Accuracy over γ", _GAMMA))
     body.append(_table(_side_by_side(rows, varying)))
     for folder, row in zip(folders, rows, strict=True):
-        body += [f"<h2>{html.escape(folder.name)}</h2>"]
-        body += [_paragraph("verdict", findings.verdict(row))]
-        body += [_paragraph("caution", line) for line in findings.cautions(row)]
-        body += _panel(folder, row, save=False)
+        body += [f"<h2>{html.escape(folder.name)}</h2>", *_words(row)]
+        body += _small_panel(folder)
     path = output / "report.html"
     path.write_text(_page(f"{len(rows)} runs compared", body), encoding="utf-8")
     return path
@@ -125,6 +124,10 @@ def read_row(folder: Path) -> dict[str, Any]:
     return rows[0]
 
 
+_ALIKE = (
+    "Some runs differ in nothing shown here: they are the same run, or their "
+    "config.toml tells them apart."
+)
 _GAMMA = (
     "Rings are runs (their draws of the sensitive labels), lines are means over them; "
     "dashed lines are the controls. With one sensitive label a constant answer is "
@@ -132,29 +135,51 @@ _GAMMA = (
 )
 
 
-def _panel(folder: Path, row: Row, save: bool = True) -> list[str]:
-    """The panel and, if saved, the strips; nothing where the run left no images."""
+def _words(row: Row) -> list[str]:
+    """The verdict and its cautions."""
+    cautions = [_paragraph("caution", line) for line in findings.cautions(row)]
+    return [_paragraph("verdict", findings.verdict(row)), *cautions]
+
+
+def _panel(folder: Path) -> list[str]:
+    """The panel and the strips, written; nothing where the run left no images."""
+    shown = _columns(folder)
+    if not shown:
+        return []
+    pictures = folder / "pictures"
+    pictures.mkdir(exist_ok=True)
+    dots = (figures.DPI, figures.DPI)
+    figures.panel(shown).save(pictures / "panel.png", dpi=dots)
+    for column in shown:
+        figures.strip(column.images).save(pictures / f"{column.name}.png")
+    data, name = (pictures / "panel.png").read_bytes(), _panel_name(shown)
+    return ["<h2>Pictures</h2>", _picture(data, name, _PANEL, "wide")]
+
+
+def _small_panel(folder: Path) -> list[str]:
+    """Three rows of the panel; nothing is written."""
+    shown = _columns(folder)
+    if not shown:
+        return []
+    data = BytesIO()
+    figures.panel(shown, 3).save(data, "PNG")
+    return [_picture(data.getvalue(), _panel_name(shown), "", "wide")]
+
+
+def _columns(folder: Path) -> list[figures.Column]:
     path = folder / "arrays.npz"
     if not path.is_file():
         return []
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    shown = figures.columns(arrays, int(arrays.get("bits", 0)) or None)
-    if not shown:
-        return []
-    pictures = folder / "pictures"
-    picture = pictures / "panel.png"
-    if save or not picture.is_file():
-        pictures.mkdir(exist_ok=True)
-        dots = (figures.DPI, figures.DPI)
-        figures.panel(shown).save(picture, dpi=dots, optimize=True)
-        for column in shown:
-            figures.strip(column.images).save(pictures / f"{column.name}.png")
-    names = ", ".join(column.title for column in shown)
-    return ["<h2>Pictures</h2>", _picture(picture, f"Panel: {names}", _PANEL, "wide")]
+    return figures.columns(arrays, int(arrays.get("bits", 0)) or None)
+
+
+def _panel_name(shown: Sequence[figures.Column]) -> str:
+    return "Panel: " + ", ".join(column.title for column in shown)
 
 
 _PANEL = (
@@ -168,7 +193,7 @@ def _training(folder: Path) -> list[str]:
     """The curves of metrics.jsonl; a line torn by a kill is skipped and counted."""
     path = folder / "metrics.jsonl"
     records, torn = [], 0
-    for line in path.read_text().splitlines() if path.is_file() else ():
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
@@ -189,10 +214,10 @@ def _environment(folder: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    lines = [(str(key), findings.text(value)) for key, value in found.items()]
+    lines = [(str(key), tables.text(value)) for key, value in found.items()]
     return [_table(Table("Environment", ("", ""), lines))]
 
 
@@ -200,7 +225,10 @@ def _config(folder: Path) -> list[str]:
     path = folder / "config.toml"
     if not path.is_file():
         return []
-    return ["<h2>Config</h2>", f"<pre>{html.escape(path.read_text())}</pre>"]
+    return [
+        "<h2>Config</h2>",
+        f"<pre>{html.escape(path.read_text(encoding='utf-8'))}</pre>",
+    ]
 
 
 def _side_by_side(rows: Sequence[Row], varying: Sequence[str]) -> Table:
@@ -208,9 +236,9 @@ def _side_by_side(rows: Sequence[Row], varying: Sequence[str]) -> Table:
     draws = [key for key in _DRAWS if len({str(r.get(key)) for r in rows}) > 1]
     keys = [*varying, *draws]
     keys += [k for k in _RESULTS if any(r.get(k) is not None for r in rows)]
-    head = ["run", *(findings.label(key) for key in keys)]
+    head = ["run", *(tables.label(key) for key in keys)]
     lines = [
-        [Path(row["folder"]).name, *(findings.cell(key, row.get(key)) for key in keys)]
+        [Path(row["folder"]).name, *(tables.cell(key, row.get(key)) for key in keys)]
         for row in rows
     ]
     return Table("Results", head, lines)
@@ -235,11 +263,11 @@ def _arrow(rows: Sequence[Row]) -> pa.Table:
 
 def _chart(figure: Figure, path: Path, name: str, caption: str) -> str:
     figure.savefig(path, dpi=160)
-    return _picture(path, name, caption)
+    return _picture(path.read_bytes(), name, caption)
 
 
-def _picture(path: Path, name: str, caption: str, kind: str = "chart") -> str:
-    data = b64encode(path.read_bytes()).decode()
+def _picture(png: bytes, name: str, caption: str, kind: str = "chart") -> str:
+    data = b64encode(png).decode()
     image = f'<img alt="{html.escape(name)}" src="data:image/png;base64,{data}">'
     words = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     return f'<figure class="{kind}"><div>{image}</div>{words}</figure>'
@@ -258,6 +286,9 @@ def _table(table: Table) -> str:
     """A table as HTML; every cell is escaped, the first of a line is its heading."""
     lines = []
     for first, *rest in table.lines:
+        rest = [
+            cell.replace(" %", "\u00a0%").replace(" dB", "\u00a0dB") for cell in rest
+        ]
         cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in rest)
         lines.append(f"<tr><th scope=row>{html.escape(first)}</th>{cells}</tr>")
     head = "".join(f"<th scope=col>{html.escape(cell)}</th>" for cell in table.head)
@@ -300,13 +331,15 @@ th, td { padding:.3rem .9rem .3rem 0; border-bottom:1px solid var(--line);
   text-align:left; vertical-align:top; }
 thead th { color:var(--faint); font-weight:600; font-size:.83rem; }
 tbody th { font-weight:500; }
-figure { margin:0; }
+figure { margin:.8rem 0 0; }
 figure div { background:#fff; border-radius:6px; }
 img { display:block; max-width:100%; margin:0 auto; }
 .wide img { width:100%; min-width:38rem; }
 pre { background:var(--card); padding:1rem; overflow-x:auto; font-size:.85rem; }
 @media print { body { max-width:none; padding:0; font-size:11pt; }
   .verdict, .caution, figure div { print-color-adjust:exact; }
-  .wide img { min-width:0; } tr, .chart { break-inside:avoid; }
-  h2 { break-after:avoid; } pre { white-space:pre-wrap; } }
+  .wide img { min-width:0; width:auto; max-height:17cm; }
+  table { font-size:.8em; } .scroll { overflow:visible; }
+  tr, .chart { break-inside:avoid; } h2 { break-after:avoid; }
+  pre { white-space:pre-wrap; } }
 """

@@ -12,6 +12,7 @@ an integer hash of the higher card, salted per round, good enough for sampling a
 for secrecy; and in stopping after `ROUNDS` rounds, far fewer than their proof asks for.
 """
 
+from functools import partial
 from math import gcd
 
 import jax
@@ -21,6 +22,7 @@ from jax import Array
 ROUNDS = 32  # a card that no round has moved: probability 2^-32
 
 
+@partial(jax.jit, static_argnames=("batch", "n"))
 def epoch_indices(key: Array, step: Array | int, batch: int, n: int) -> Array:
     """The indices that step `step` draws from range(n).
 

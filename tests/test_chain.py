@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ghostjax import chain, zoo
+from ghostjax.layers import MaxPool, convolve
 
 # (parameters, output shapes of some layers), worked out by hand from the papers.
 BY_HAND = {
@@ -15,7 +16,12 @@ BY_HAND = {
         + (4 * 4 * 16 * 120 + 120)
         + (120 * 84 + 84)
         + (84 * 10 + 10),
-        {"conv1": (24, 24, 8), "pool1": (12, 12, 8), "ReLU2": (8, 8, 16), "fc1": (120,)},
+        {
+            "conv1": (24, 24, 8),
+            "pool1": (12, 12, 8),
+            "ReLU2": (8, 8, 16),
+            "fc1": (120,),
+        },
     ),
     "cnn2": (
         (3 * 3 * 32 + 32)
@@ -92,8 +98,9 @@ def test_k_names_are_layers_and_count_conv_relu_pool(network):
 
 def test_edge_then_cloud_is_the_network_at_every_cut(network):
     _, layers, variables, images = network
-    whole, jitted = chain.apply(layers, variables, images), jax.jit(
-        chain.apply, static_argnums=0
+    whole, jitted = (
+        chain.apply(layers, variables, images),
+        jax.jit(chain.apply, static_argnums=0),
     )
     for name, _ in layers[:-1]:
         edge, cloud = chain.cut(layers, name)
@@ -125,7 +132,9 @@ def test_training_mode_moves_statistics_and_drops():
     assert not np.allclose(before["norm"]["mean"], after["norm"]["mean"])
     params, state = chain.split(variables)
     assert set(state) == {"bn11", "bn12", "bn21", "bn22"}
-    assert jax.tree.structure(chain.join(params, state)) == jax.tree.structure(variables)
+    assert jax.tree.structure(chain.join(params, state)) == jax.tree.structure(
+        variables
+    )
 
 
 def test_torch_initialisation_is_uniform_within_its_bound():
@@ -139,8 +148,6 @@ def test_torch_initialisation_is_uniform_within_its_bound():
 
 
 def test_overlapping_and_window_pools_agree_with_slow_ones():
-    from ghostjax.layers import MaxPool
-
     x = jax.random.normal(jax.random.key(0), (1, 7, 7, 2))
     for window, stride in ((2, 2), (3, 2)):
         y = MaxPool(window, stride).apply({}, x)
@@ -148,6 +155,18 @@ def test_overlapping_and_window_pools_agree_with_slow_ones():
             for j in range(y.shape[2]):
                 area = x[0, i * stride :, j * stride :][:window, :window]
                 np.testing.assert_array_equal(y[0, i, j], area.max((0, 1)))
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_convolution_is_xlas(padding, size):
+    x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
+    kernel = jax.random.normal(jax.random.key(1), (size, size, 3, 4))
+    layout = ("NHWC", "HWIO", "NHWC")
+    wanted = jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), padding, dimension_numbers=layout
+    )
+    np.testing.assert_allclose(convolve(x, kernel, padding), wanted, atol=1e-5)
 
 
 def test_unknown_names_give_the_nearest():

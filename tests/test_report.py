@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from ghostjax import figures, findings, report
+from ghostjax import figures, findings, report, tables
 
 BITS = 3
 ROW = {
@@ -121,7 +121,8 @@ def test_page_shows_the_numbers_of_the_row(tmp_path):
     assert (
         "The cloud answers 97.1 % of hidden images right (a constant answer would get "
         "52.3 %), public accuracy is 98.9 % (target 99.1 %); the attacker's best "
-        "pictures (its low bits) have 11.2 dB / SSIM 0.315 against the secret"
+        "pictures (the low bits of the reconstruction) have 11.2 dB / SSIM 0.315 "
+        "against the secret on average."
     ) in seen
     assert "secret images 97.13 % [96.04, 97.93] 1,234" in seen
     assert "control: best constant answer 52.31 %" in seen
@@ -156,7 +157,7 @@ def test_every_column_is_on_the_page_also_unknown_ones(tmp_path):
         "in vivo",
     ):
         assert text in seen
-    for table in findings.tables(ROW | added):
+    for table in tables.tables(ROW | added):
         names = [line[0] for line in table.lines]
         assert len(set(names)) == len(names), f"{table.title} shows a column twice"
 
@@ -165,7 +166,7 @@ def test_wilson_interval_agrees_with_scipy():
     from scipy.stats import binomtest
 
     truth = binomtest(97, 120).proportion_ci(method="wilson")
-    assert findings._wilson(97 / 120, 120) == pytest.approx(truth, abs=1e-4)
+    assert tables._wilson(97 / 120, 120) == pytest.approx(truth, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +215,8 @@ def test_summary_has_the_accuracies_with_controls_and_the_attack():
     assert lines["stego vs cover"].endswith("(100 images, 2 equal)")
     assert lines["time"] == "39.4 s"
     assert report.summary({}) == []
+    equal = {"psnr_cover_stego_mean": float("nan"), "psnr_cover_stego_infinite": 7}
+    assert report.summary(equal) == [("stego vs cover", "PSNR ∞ (7 images, 7 equal)")]
 
 
 def test_page_is_self_contained_and_escaped(tmp_path):
@@ -301,7 +304,8 @@ def test_plain_defense_has_no_cover_and_no_stego(tmp_path):
     arrays["reconstruction"] = arrays["secret"]
     gone = [k for k in ROW if "cover" in k or "extracted" in k]
     run = make_run(tmp_path / "run", arrays, gone, defense="plain",
-                   psnr_reconstruction_secret_infinite=100, psnr_reconstruction_secret_n=0,
+                   psnr_reconstruction_secret_infinite=100,
+                   psnr_reconstruction_secret_n=0,
                    psnr_reconstruction_secret_mean=float("nan"),
                    ssim_reconstruction_secret_mean=1.0)  # fmt: skip
     seen = words(page(run))
@@ -344,6 +348,14 @@ def test_compare_makes_tables_a_page_and_the_gamma_chart(tmp_path):
     assert table["accuracy_secret"].to_pylist() == [99.0, 98.0, 91.0, 90.25]
     assert pa.csv.read_csv(tmp_path / "out" / "comparison.csv").num_rows == 4
     assert (tmp_path / "out" / "pictures" / "gamma.png").is_file()
+    assert not (runs[0] / "pictures").exists(), "comparing writes into no run"
+    assert "differ in nothing" not in seen
+
+
+def test_compare_says_when_runs_look_alike(tmp_path):
+    runs = [make_run(tmp_path / name, {}) for name in ("one", "two")]
+    seen = words(report.compare(runs, tmp_path / "out").read_text())
+    assert "Some runs differ in nothing shown here" in seen
 
 
 def test_compare_of_unlike_runs(tmp_path):

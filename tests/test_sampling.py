@@ -9,9 +9,9 @@ from ghostjax.sampling import epoch_indices
 
 
 def stream(key, steps, batch, n):
-    """The first steps * batch indices, from one compiled function."""
-    draw = jax.jit(lambda step: epoch_indices(key, step, batch, n))
-    return np.concatenate([np.asarray(draw(step)) for step in range(steps)])
+    """The first steps * batch indices."""
+    drawn = [epoch_indices(key, step, batch, n) for step in range(steps)]
+    return np.concatenate([np.asarray(part) for part in drawn])
 
 
 @pytest.mark.parametrize(
@@ -28,35 +28,42 @@ def test_each_epoch_is_a_permutation(batch, n):
 
 def test_epochs_and_keys_differ():
     first, second = jax.random.split(jax.random.key(1))
-    drawn = stream(first, 20, 10, 100).reshape(2, 100)
-    # Two random orders agree in about 1 of 100 places.
+    drawn = stream(first, 8, 256, 1000)[:2000].reshape(2, 1000)
+    # Two random orders agree in 1 of 1000 places.
     assert (drawn[0] == drawn[1]).sum() < 8
-    assert (drawn[0] == stream(second, 10, 10, 100)).sum() < 8
+    assert (drawn[0] == stream(second, 4, 256, 1000)[:1000]).sum() < 8
 
 
 def test_draws_depend_on_key_and_step_alone():
     key = jax.random.key(2)
-    whole = stream(key, 9, 32, 100)
+    whole = stream(key, 9, 7, 10)
     with jax.debug_key_reuse(True):
-        again = [epoch_indices(key, step, 32, 100) for step in (6, 7)]
-    assert whole[6 * 32 : 8 * 32].tolist() == jnp.concatenate(again).tolist()
+        again = [epoch_indices(key, step, 7, 10) for step in (6, 7)]
+    assert whole[6 * 7 : 8 * 7].tolist() == jnp.concatenate(again).tolist()
     scan = jax.lax.scan(
-        lambda _, step: (None, epoch_indices(key, step, 32, 100)), None, jnp.arange(9)
+        lambda _, step: (None, epoch_indices(key, step, 7, 10)), None, jnp.arange(9)
     )
     assert scan[1].ravel().tolist() == whole.tolist()
 
 
+def test_one_compilation_serves_all_steps_and_keys():
+    before = epoch_indices._cache_size()
+    for seed, step in [(0, 0), (1, 5), (2, 9)]:
+        epoch_indices(jax.random.key(seed), jnp.int32(step), 7, 11)
+    assert epoch_indices._cache_size() == before + 1
+
+
 def test_vmap_over_keys_equals_a_loop():
     keys = jax.random.split(jax.random.key(3), 3)
-    together = jax.vmap(lambda key: epoch_indices(key, 5, 8, 30))(keys)
-    alone = jnp.stack([epoch_indices(key, 5, 8, 30) for key in keys])
+    together = jax.vmap(lambda key: epoch_indices(key, 5, 7, 10))(keys)
+    alone = jnp.stack([epoch_indices(key, 5, 7, 10) for key in keys])
     assert jnp.array_equal(together, alone)
 
 
-def first_two(n, count=40_000):
-    """What positions 0 and 1 of epoch 0 hold under many keys, [count, 2]."""
-    keys = jax.random.split(jax.random.key(4), count)
-    return np.asarray(jax.jit(jax.vmap(lambda k: epoch_indices(k, 0, 2, n)))(keys))
+def first_two(n, draw=epoch_indices):
+    """What positions 0 and 1 of epoch 0 hold under many keys, [40000, 2]."""
+    keys = jax.random.split(jax.random.key(4), 40_000)
+    return np.asarray(jax.jit(jax.vmap(lambda key: draw(key, 0, 2, n)))(keys))
 
 
 def looks_random(pairs, n):
@@ -67,7 +74,7 @@ def looks_random(pairs, n):
     return oracles.uniform_p(a * (n - 1) + b - (b > a), n * (n - 1)) > 1e-3
 
 
-@pytest.mark.parametrize("n", [2, 3, 10, 13])
+@pytest.mark.parametrize("n", [3, 10])
 def test_pairs_of_positions_are_uniform_over_keys(n):
     assert looks_random(first_two(n), n)
 
@@ -78,7 +85,7 @@ def test_the_uniformity_test_sees_a_wrong_shuffle(monkeypatch):
     assert not looks_random(identity, 10)
     assert not looks_random(rotation, 10)  # each position uniform, the pair is not
     monkeypatch.setattr(sampling, "ROUNDS", 3)
-    assert not looks_random(first_two(10), 10)
+    assert not looks_random(first_two(10, epoch_indices.__wrapped__), 10)
 
 
 def test_a_large_epoch_shows_no_order():

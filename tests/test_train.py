@@ -104,7 +104,9 @@ def test_runs_on_four_devices_equal_one(count):
         return fit(run[0], run[1], data, scanned=True)
 
     spread = parallel.over_runs(one, runs, probes.data())
-    alone = parallel.over_runs(one, runs, probes.data(), devices=jax.local_devices()[:1])
+    alone = parallel.over_runs(
+        one, runs, probes.data(), devices=jax.local_devices()[:1]
+    )
     for leaf, other in zip(*map(jax.tree.leaves, (spread, alone)), strict=True):
         assert leaf.shape[0] == count
         np.testing.assert_allclose(leaf, other, rtol=1e-5, atol=1e-6)
@@ -154,7 +156,9 @@ def test_a_nan_loss_stops_names_the_step_and_keeps_the_last_checkpoint(tmp_path)
         value, rest = probes.loss(params, model_state, key, batch)
         return jnp.where(model_state["seen"] == 33, jnp.nan, value), rest
 
-    with pytest.raises(train.NonFiniteLoss, match="nan at step 33 .*checkpoint is step 20"):
+    with pytest.raises(
+        train.NonFiniteLoss, match="nan at step 33 .*checkpoint is step 20"
+    ):
         resumable(tmp_path / "part", loss=poisoned)
     assert checkpoint.latest(tmp_path / "part") == 20
 
@@ -164,7 +168,9 @@ def test_corrupted_checkpoints_are_named_and_never_used(tmp_path):
     folder = tmp_path / "part" / "60"
     digest = (folder / "digest").read_text()
     (folder / "digest").write_text("0" * 64)
-    with pytest.raises(checkpoint.Corrupted, match="60 is not what was written: delete"):
+    with pytest.raises(
+        checkpoint.Corrupted, match="60 is not what was written: delete"
+    ):
         resumable(tmp_path / "part")
     (folder / "digest").write_text(digest)
     for path in (folder / "tree").rglob("*"):

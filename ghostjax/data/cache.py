@@ -17,6 +17,7 @@ import numpy as np
 from ghostjax.data.catalog import DataError, Info
 from ghostjax.data.prepared import Split
 
+_DAMAGE = (zipfile.BadZipFile, ValueError, KeyError, EOFError, RuntimeError, OSError)
 Splits = dict[str, Split]
 _LAYOUT = 1  # of the file; raise it when decoding changes
 
@@ -58,14 +59,17 @@ def read(path: Path, info: Info) -> Splits | None:
         }
         for split in splits.values():
             _check(split, info)
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
+    except (
+        FileNotFoundError,
+        PermissionError,
+    ):  # none yet, or not ours: decode instead
+        return None
+    except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
             f"the cache file {path} is damaged ({reason}): delete it, and it will be "
             "made again from the prepared data"
         ) from error
-    except OSError:  # none yet, or not ours to read: decode instead
-        return None
     return splits
 
 
@@ -83,7 +87,7 @@ def write(path: Path, splits: Splits) -> None:
             dir=path.parent, prefix=path.stem, suffix=".tmp", delete=False
         ) as file:
             try:
-                np.savez(file, allow_pickle=False, **arrays)
+                np.savez(file, **arrays)
                 file.close()
                 os.replace(file.name, path)
             except BaseException:

@@ -4,6 +4,7 @@ GHOST's gamma = n_s : n_c divides the *labels* (Section VIII.A): at 1:9 a tenth 
 is sensitive. Images with a sensitive label are secrets, the others may serve as covers.
 """
 
+import operator
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -44,7 +45,11 @@ def partition(
         `seed`; None or empty: draw.
 
     Returns:
-      The partition. It depends on the arguments alone.
+      The partition.
+
+    Guarantees:
+      It depends on the arguments alone. With one seed, the sensitive labels of a larger
+      share include those of a smaller one.
 
     Raises:
       ValueError: `share` is malformed or leaves one part empty; a named label is out of
@@ -82,10 +87,9 @@ def roles(labels: np.ndarray, partition: Partition) -> Roles:
             "the data's own number of classes"
         )
     found = Roles(*(np.flatnonzero(part).astype(np.int32) for part in (cover, secret)))
-    for kind, part, rows in zip(
-        ("public", "sensitive"), (partition.public, partition.sensitive), found
-    ):
+    for kind, rows in (("public", found.covers), ("sensitive", found.secrets)):
         if not rows.size:
+            part = getattr(partition, kind)
             raise ValueError(
                 f"none of the {labels.size} images has a {kind} label {part}: take "
                 "other labels or more data"
@@ -94,7 +98,7 @@ def roles(labels: np.ndarray, partition: Partition) -> Roles:
 
 
 def _named(classes: int, sensitive: Sequence[int]) -> list[int]:
-    chosen = [int(label) for label in sensitive]
+    chosen = [operator.index(label) for label in sensitive]
     outside = [label for label in chosen if not 0 <= label < classes]
     if outside:
         raise ValueError(

@@ -2,8 +2,9 @@
 
 A folder `NAME/VERSION` holds dataset_info.json, features.json and the shards. Whoever
 prepared it (TFDS, ghostjax, a sampled subset), its splits are read as they are, in the
-order of the records, which is TFDS's. TFDS's own reader decodes through its feature
-tree at 0.2-0.3 ms an image; we parse the records and hand the PNGs to Pillow, 0.04 ms.
+order of the records, which is TFDS's. TFDS's own reader goes through its feature tree,
+0.14 ms of CPU an image; we parse the records and hand the PNGs to Pillow, 0.04 ms
+(MNIST, tfds 4.9.10, Pillow 13; threads gain nothing on images this small).
 """
 
 import io
@@ -51,7 +52,10 @@ def shards(folder: Path) -> dict[str, list[Shard]]:
     path = folder / "dataset_info.json"
     try:
         info = json.loads(path.read_text())
-        found = {split["name"]: list(_shards(folder, info, split)) for split in info["splits"]}
+        found = {
+            split["name"]: list(_shards(folder, info, split))
+            for split in info["splits"]
+        }
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -131,10 +135,10 @@ def _decode(record: bytes, info: Info) -> tuple[np.ndarray, int]:
     # Here: a start from the cache needs neither, and TFDS takes a second to import.
     from google.protobuf.message import DecodeError
     from PIL import Image
-    from tensorflow_datasets.proto.tf_example_pb2 import Example
+    from tensorflow_datasets.proto import tf_example_pb2
 
     try:
-        features = Example.FromString(record).features.feature
+        features = tf_example_pb2.Example.FromString(record).features.feature
     except DecodeError as error:
         raise ValueError("not a tf.train.Example") from error
     data = io.BytesIO(features["image"].bytes_list.value[0])

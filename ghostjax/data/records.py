@@ -85,7 +85,7 @@ def masked_crc32c(pieces: list[bytes]) -> np.ndarray:
         columns = np.frombuffer(padded, np.uint8).reshape(len(rows), width).T.copy()
         alive = (lengths[rows][None, :] > np.arange(width)[:, None]).sum(axis=1)
         crc = np.full(len(rows), 0xFFFFFFFF, np.uint32)
-        for column, count in zip(columns, alive):
+        for column, count in zip(columns, alive, strict=True):
             part = crc[:count]
             crc[:count] = table[(part ^ column[:count]) & 0xFF] ^ (part >> 8)
         result[rows] = ~crc

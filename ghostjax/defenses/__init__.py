@@ -1,1 +1,39 @@
-"""What the edge does to a sensitive image before its features cross the cut."""
+"""What the edge does to a sensitive image before its features cross the cut.
+
+`build_defense` is the table from a config section to a value.
+"""
+
+from ghostjax import config
+from ghostjax.base import Defense, Stego
+from ghostjax.chain import Chain
+from ghostjax.defenses.ghost import Settings, ghost
+from ghostjax.defenses.plain import plain
+from ghostjax.train import Recipe
+
+
+def build_defense(
+    section: config.Plain | config.Ghost,
+    edge: Chain,
+    cloud: Chain,
+    image_shape: tuple[int, int, int],
+    stego: Stego,
+) -> Defense:
+    """The defense a config asks for."""
+    if isinstance(section, config.Plain):
+        return plain(edge, cloud)
+    settings = Settings(
+        Recipe(section.steps, section.optimizer, section.schedule),
+        section.batch_size,
+        section.public_batch_size,
+        section.covers_per_secret,
+        section.covert_filters,
+    )
+    return ghost(
+        edge,
+        cloud,
+        image_shape,
+        stego,
+        settings,
+        learning_rate=section.learning_rate,
+        weight=section.weight,
+    )

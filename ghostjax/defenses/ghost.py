@@ -1,0 +1,207 @@
+"""GHOST: hide the sensitive image in a public one, retrain the cloud to answer for it.
+
+The edge stays frozen. The cloud learns on features of ordinary training images with
+their labels (D_p) and of stego images with the labels of their secrets (D_g):
+
+  L = CE(cloud(edge(x)), label of x) + weight * CE(cloud(edge(stego)), label of secret)
+
+Source: GHOST Section V, Algorithm 1, Eq. (3). Readings where the paper leaves it open:
+D_p holds all classes; each step takes equally large batches of both, averaged apart;
+stegos are paired afresh on the device, `covers_per_secret` covers a secret and epoch,
+where Algorithm 1 nests the full product; what enters D_g is the stego (line 5).
+
+Deviation, off by default (`covert_filters` = 0): the cloud may keep its own weights and
+learn beside them a covert branch (covert.py), which is what makes LSB work.
+
+Guarantees:
+  Edge variables are returned bit-identical.
+  `encode` gives what leaves the edge for stego images, `encode_public` for public ones.
+"""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from ghostjax.base import Defense, Stego, Task
+from ghostjax.chain import Chain, apply, apply_train, describe, init, join, split
+from ghostjax.defenses import covert
+from ghostjax.sampling import epoch_indices
+from ghostjax.stego import draw_pairs
+from ghostjax.train import Draw, Loss, Recipe
+
+_SCALE_PAIRS = 2048  # that the covert branch's scales are measured on
+
+
+class Settings(NamedTuple):
+    """Static choices of covert retraining."""
+
+    recipe: Recipe
+    batch_size: int = 256  # of D_g
+    public_batch_size: int = 256  # of D_p
+    covers_per_secret: int = 1  # 0: the full product
+    covert_filters: int = 0  # of the covert branch; 0: the paper's literal cloud
+
+
+class _Data(NamedTuple):
+    """What a step reads; on the device."""
+
+    task: Task
+    weight: Array  # lambda of Eq. (3)
+    scales: Any  # of the covert branch; () without one
+
+
+class _Batch(NamedTuple):
+    """One step's features, first those of the stegos."""
+
+    features: Array  # [B, ...]
+    logits: Array  # of the frozen cloud [B, classes]; 0 where the cloud itself learns
+    labels: Array  # int32 [B], of the secrets and of the public images
+    weight: Array  # lambda of Eq. (3)
+
+
+def ghost(
+    edge: Chain,
+    cloud: Chain,
+    image_shape: tuple[int, int, int],
+    stego: Stego,
+    settings: Settings,
+    *,
+    learning_rate: Array | float = 1e-3,
+    weight: Array | float = 1.0,
+) -> Defense:
+    """Covert retraining and covert inference.
+
+    Args:
+      edge: layers on the device.
+      cloud: the layers behind the cut; the last one is dense, one unit a class.
+      image_shape: [H, W, C].
+      stego: a method that learns nothing, such as `lsb(3)`.
+      settings: static choices.
+      learning_rate: traced.
+      weight: lambda of Eq. (3); traced.
+
+    Returns:
+      A Defense with params {"edge", "cloud", "branch", "scales"}; the last two are {}
+      and () without a covert branch.
+    """
+    branch: Chain = ()
+    if settings.covert_filters:
+        shape = describe(edge, image_shape)[-1].shape
+        branch = covert.branch(shape, settings.covert_filters, cloud[-1][1].features)
+
+    def fit(key: Array, task: Task, train: Any) -> tuple[dict[str, Any], Any]:
+        scale_key, init_key, train_key = jax.random.split(key, 3)
+        learned, scales = task.cloud_variables, ()
+        if branch:
+            scales, features = _scales(edge, stego, scale_key, task)
+            learned = init(branch, init_key, features)
+        state, metrics = train(
+            train_key,
+            *split(learned),
+            _Data(task, jnp.float32(weight), scales),
+            learning_rate,
+            loss=_loss(branch or cloud, settings.batch_size),
+            draw=_draw(edge, cloud, branch, stego, settings),
+            recipe=settings.recipe,
+        )
+        learned = join(state.params, state.model_state)
+        return {
+            "edge": task.edge_variables,
+            "cloud": task.cloud_variables if branch else learned,
+            "branch": learned if branch else {},
+            "scales": scales,
+        }, metrics
+
+    def encode_public(params: Any, key: Array, images: Array) -> Array:
+        return apply(edge, params["edge"], images)
+
+    def encode(params: Any, key: Array, images: Array, covers: Array) -> Array:
+        return apply(edge, params["edge"], stego.hide((), covers, images))
+
+    def answer(params: Any, features: Array) -> Array:
+        logits = apply(cloud, params["cloud"], features)
+        if branch:
+            magnified = covert.magnify(params["scales"], features)
+            logits = logits + apply(branch, params["branch"], magnified)
+        return logits
+
+    return Defense("ghost", fit, encode, encode_public, answer, hides=True)
+
+
+@lru_cache(maxsize=16)
+def _loss(learner: Chain, stegos: int) -> Loss:
+    def loss(params, model_state, key, batch):
+        variables = join(params, model_state)
+        logits, moved = apply_train(learner, variables, batch.features, key)
+        logits = logits + batch.logits
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+        value = (
+            losses[stegos:].mean() + batch.weight * losses[:stegos].mean()
+        )  # Eq. (3)
+        right = logits.argmax(-1) == batch.labels
+        metrics = {
+            "accuracy_secret": right[:stegos].mean(),
+            "accuracy_public": right[stegos:].mean(),
+        }
+        return value, (split(moved)[1], metrics)
+
+    return loss
+
+
+@lru_cache(maxsize=16)
+def _draw(
+    edge: Chain, cloud: Chain, branch: Chain, stego: Stego, settings: Settings
+) -> Draw:
+    def draw(key, index, data):
+        task = data.task
+        pair_key, public_key = jax.random.split(key)
+        cover, secret = draw_pairs(
+            pair_key,
+            index,
+            settings.batch_size,
+            task.covers,
+            task.secrets,
+            settings.covers_per_secret or 1,
+            full_product=not settings.covers_per_secret,
+        )
+        count = task.labels.shape[0]
+        public = epoch_indices(public_key, index, settings.public_batch_size, count)
+        images = jnp.concatenate(
+            [_stegos(stego, task, cover, secret), _pixels(task, public)]
+        )
+        features = apply(edge, task.edge_variables, images)
+        labels = task.labels[jnp.concatenate([secret, public])]
+        if not branch:
+            return _Batch(features, jnp.zeros(()), labels, data.weight)
+        logits = apply(cloud, task.cloud_variables, features)
+        magnified = covert.magnify(data.scales, features)
+        return _Batch(magnified, logits, labels, data.weight)
+
+    return draw
+
+
+def _scales(
+    edge: Chain, stego: Stego, key: Array, task: Task
+) -> tuple[covert.Scales, Array]:
+    """The covert branch's scales, and one magnified feature map [1, ...]."""
+    cover_key, secret_key = jax.random.split(key)
+    cover = jax.random.choice(cover_key, task.covers, (_SCALE_PAIRS,))
+    secret = jax.random.choice(secret_key, task.secrets, (_SCALE_PAIRS,))
+    covers = apply(edge, task.edge_variables, _pixels(task, cover))
+    stegos = apply(edge, task.edge_variables, _stegos(stego, task, cover, secret))
+    black = jnp.zeros((1, *task.images.shape[1:]))
+    origin = apply(edge, task.edge_variables, black)
+    scales = covert.measure_scales(origin[0], covers, stegos)
+    return scales, covert.magnify(scales, origin)
+
+
+def _stegos(stego: Stego, task: Task, cover: Array, secret: Array) -> Array:
+    return stego.hide((), _pixels(task, cover), _pixels(task, secret))
+
+
+def _pixels(task: Task, chosen: Array) -> Array:
+    return task.images[chosen].astype(jnp.float32) / 255

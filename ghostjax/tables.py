@@ -1,0 +1,211 @@
+"""A whole result row as tables of plain text. Imports no jax.
+
+Accuracies are percent with a count beside them (`accuracy_secret`,
+`accuracy_secret_n`); image quality comes as `<name>_mean`, `_low`, `_high` (95 %
+interval of the mean), `_n` (finite values), `_infinite` and `_undefined`. Any column
+may be missing. A column that is named nowhere here is placed by its prefix (accuracy_,
+control_, psnr_, psnr8_, ssim_, seconds_) or shown under "other", so new defenses and
+attacks need no change.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite, sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Row = Mapping[str, Any]
+
+NONE = "–"
+_LABELS = {
+    "accuracy_secret": "secret images",
+    "control_constant_answer": "control: best constant answer",
+    "control_shuffled_secret": "control: shuffled secrets",
+    "control_cover_only": "control: cover alone, no secret",
+    "accuracy_public": "public labels",
+    "target_accuracy_public": "target network, public labels",
+    "accuracy_all": "all labels",
+    "target_accuracy_all": "target network, all labels",
+    "target_accuracy_secret": "target network, secrets unhidden",
+    "covers_called_sensitive": "clean covers called sensitive",
+    "bits": "bits (ζ)",
+    "gamma": "γ (sensitive : public)",
+    "accuracy_secret_n": "test secrets",
+}
+_SETTINGS = (
+    "name", "hash", "data", "network", "target_parameters", "cut", "defense", "stego",
+    "bits", "gamma", "sensitive_labels", "public_labels", "seed", "attack",
+    "attack_steps",
+)  # fmt: skip
+_PARTS = ("_mean", "_low", "_high", "_n", "_infinite", "_undefined")
+_SCORES = {"psnr": "PSNR", "psnr8": "PSNR of 8-bit images", "ssim": "SSIM"}
+_HIDING = ("cover_stego", "revealed_secret")
+
+
+class Table(NamedTuple):
+    """A table of plain text; the first cell of a line is its heading."""
+
+    title: str
+    head: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    note: str = ""
+
+
+def tables(row: Row) -> list[Table]:
+    """The whole row in groups; every column is in exactly one of them."""
+    bases = list({_base(row, key): None for key in row})
+    settings = [key for key in _SETTINGS if key in bases]
+    utility = [key for key in _LABELS if key in bases and key not in settings]
+    known = {*settings, *utility}
+    utility += _starting(bases, known, "accuracy_", "control_", "target_accuracy_")
+    cost = _starting(bases, known, "seconds_")
+    quality = _starting(bases, known, *(f"{score}_" for score in _SCORES))
+    pairs = list({key.split("_", 1)[1]: None for key in quality})
+    other = _starting(bases, {*known, *utility, *cost, *quality}, "")
+    hiding = [pair for pair in pairs if pair in _HIDING]
+    attacked = [pair for pair in pairs if pair not in _HIDING]
+    head = ("accuracy", "percent", "95 % interval", "test images")
+    made = [
+        Table("Utility", head, [_share_line(row, key) for key in utility], _WILSON),
+        _quality_table("Invisibility, and what the receiver reads", row, hiding, _NOTE),
+        _quality_table("What the attacker got", row, attacked, "" if hiding else _NOTE),
+        Table("Other", ("", ""), [(label(key), _measured(row, key)) for key in other]),
+        Table("Cost", ("", ""), [(label(k), cell(k, row.get(k))) for k in cost]),
+        Table("Settings", ("", ""), [(label(k), cell(k, row[k])) for k in settings]),
+    ]
+    return [table for table in made if table.lines]
+
+
+def label(key: str) -> str:
+    """A column's name as a reader wants it."""
+    score, _, pair = key.removesuffix("_mean").partition("_")
+    if score in _SCORES and pair:
+        return f"{_SCORES[score]}, {_against(pair)}"
+    return _LABELS.get(key, key.replace("_", " "))
+
+
+def cell(key: str, value: Any) -> str:
+    """A value with the decimals and the unit that its column's name calls for."""
+    if not _is_number(value):
+        return text(value)
+    if not isfinite(value):
+        return "∞" if value > 0 else NONE
+    if key.endswith("_n") or key == "target_parameters":
+        return f"{int(value):,}"
+    if "accuracy" in key or key.startswith(("control_", "covers_called_")):
+        return f"{value:.2f} %"
+    if key.startswith(("psnr_", "psnr8_")):
+        return f"{value:.2f} dB"
+    if key.startswith("ssim_"):
+        return f"{value:.3f}"
+    if key.startswith("seconds_"):
+        minutes, seconds = divmod(round(value), 60)
+        return f"{minutes} min {seconds:02d} s" if minutes > 1 else f"{value:.1f} s"
+    return text(value)
+
+
+def text(value: Any) -> str:
+    """Any value as plain text; a dash for none."""
+    if value is None or value == "" or value != value:
+        return NONE
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, float | np.floating):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {text(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(text(inner) for inner in value)
+    return str(value)
+
+
+def number(row: Row, key: str) -> float | None:
+    """A finite number of the row, or None."""
+    value = row.get(key)
+    return float(value) if _is_number(value) and isfinite(value) else None
+
+
+def count(row: Row, base: str) -> int:
+    """How many images were measured, those left out of the mean included."""
+    parts = ("_n", "_infinite", "_undefined")
+    return int(sum(number(row, base + part) or 0 for part in parts))
+
+
+_WILSON = "Intervals are Wilson's, of the count of right answers among the test images."
+_NOTE = (
+    "Means over images with the 95 % interval of the mean. The PSNR of equal images is "
+    "infinite: they are counted beside the mean and left out of it."
+)
+
+
+def _against(pair: str) -> str:
+    words = " against " if pair.count("_") == 1 else " "
+    return pair.replace("_", words)
+
+
+def _base(row: Row, key: str) -> str:
+    """The measurement that a column belongs to: `psnr_a_b_low` to `psnr_a_b`."""
+    for part in _PARTS:
+        base = key.removesuffix(part)
+        if base != key and (base in row or f"{base}_mean" in row):
+            return base
+    return key
+
+
+def _starting(keys: Sequence[str], known: set[str], *starts: str) -> list[str]:
+    return [key for key in keys if key not in known and key.startswith(starts)]
+
+
+def _share_line(row: Row, key: str) -> tuple[str, ...]:
+    """Label, percent, Wilson's 95 % interval, count."""
+    percent, images = number(row, key), count(row, key)
+    shown = cell(key, row[key]) if percent is not None else NONE
+    if percent is None or not images:
+        return label(key), shown, NONE, cell("_n", images or None)
+    low, high = _wilson(percent / 100, images)
+    interval = f"[{100 * low:.2f}, {100 * high:.2f}]"
+    return label(key), shown, interval, cell("_n", images or None)
+
+
+def _wilson(share: float, count: float) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share."""
+    square = 1.96**2 / count
+    middle = (share + square / 2) / (1 + square)
+    half = sqrt(share * (1 - share) * square + square**2 / 4) / (1 + square)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _quality_table(title: str, row: Row, pairs: Sequence[str], note: str) -> Table:
+    """One line per pair of images, one column per score that any pair has."""
+    bases = {_base(row, key) for key in row}
+    scores = [x for x in _SCORES if any(f"{x}_{pair}" in bases for pair in pairs)]
+    lines = []
+    for pair in pairs:
+        counts = [count(row, f"{score}_{pair}") for score in scores]
+        shown = [_measured(row, f"{score}_{pair}") for score in scores]
+        lines.append(
+            (_against(pair), *shown, cell("_n", max(counts, default=0) or None))
+        )
+    head = ("images", *(_SCORES[score] for score in scores), "test images")
+    return Table(title, head, lines, note)
+
+
+def _measured(row: Row, base: str) -> str:
+    """A value, with its interval and with what was left out of it."""
+    low, high = number(row, f"{base}_low"), number(row, f"{base}_high")
+    equal, odd = number(row, f"{base}_infinite"), number(row, f"{base}_undefined")
+    words = cell(base, row.get(f"{base}_mean", row.get(base)))
+    if equal and equal == count(row, base):
+        return "∞ (all equal)"
+    if low is not None and high is not None:
+        words += f" [{cell(base, low)}, {cell(base, high)}]".replace(" dB", "")
+    words += f", {int(equal):,} equal (∞)" if equal else ""
+    words += f", {int(odd):,} undefined" if odd else ""
+    if number(row, f"{base}_n") and not base.startswith(tuple(_SCORES)):
+        words += f" (n = {count(row, base):,})"
+    return words
+
+
+def _is_number(value: Any) -> bool:
+    kinds = int | float | np.number
+    return isinstance(value, kinds) and not isinstance(value, bool)
