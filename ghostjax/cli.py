@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints. Imports jax only where a command needs it."""
+"""The command line: parses, calls, prints; jax only where a command needs it."""
 
 import argparse
 import sys
@@ -131,9 +131,10 @@ def _networks(given: argparse.Namespace, console: Console) -> None:
         ks = {layer: str(k) for k, layer in network.k.items()}
         layers = chain.describe(network.build(network.classes), network.image_shape)
         total = sum(layer.parameters for layer in layers)
+        facts = f"{network.classes} classes, {total:,} parameters"
+        shape = _shape(network.image_shape)
         console.print(
-            f"[bold]{name}[/bold]  {network.source}; image {_shape(network.image_shape)}"
-            f", {network.classes} classes, {total:,} parameters",
+            f"[bold]{name}[/bold]  {network.source}; image {shape}, {facts}",
             highlight=False,
         )
         table = Table(box=None, pad_edge=False)

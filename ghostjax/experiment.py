@@ -11,6 +11,7 @@ import csv
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -226,8 +227,20 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "public_labels": " ".join(map(str, plan.partition.public)),
         "seed": config.seed,
         "attack": config.attack.name,
-        "attack_steps": getattr(config.attack, "steps", 0),
         "target_parameters": sum(layer.parameters for layer in layers),
+        **_config_columns(config),
+    }
+
+
+def _config_columns(config: Config) -> dict[str, Any]:
+    """Every key of the config as a column, "defense.steps", to compare runs by."""
+    return {
+        f"{section}.{key}": " ".join(map(str, value))
+        if isinstance(value, tuple)
+        else value
+        for section in ("target", "stego", "defense", "attack")
+        for key, value in asdict(getattr(config, section)).items()
+        if key not in ("name", "cut", "network")
     }
 
 

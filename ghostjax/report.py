@@ -77,7 +77,9 @@ def compare(folders: Sequence[Path], output: Path) -> Path:
     table = _arrow(rows)
     pa.parquet.write_table(table, output / "comparison.parquet")
     pa.csv.write_csv(table, output / "comparison.csv")
-    varying = [key for key in SETTINGS if len({str(r.get(key)) for r in rows}) > 1]
+    # Beside the row's own settings, every config key ("defense.steps") can vary.
+    keys = dict.fromkeys((*SETTINGS, *(k for row in rows for k in row if "." in k)))
+    varying = [key for key in keys if len({str(r.get(key)) for r in rows}) > 1]
     body = [_heading(f"{len(rows)} runs compared", _shared(rows[0], varying))]
     told = {tuple(str(row.get(key)) for key in (*varying, *_DRAWS)) for row in rows}
     if len(told) < len(rows):

@@ -55,6 +55,7 @@ def tables(row: Row) -> list[Table]:
     """The whole row in groups; every column is in exactly one of them."""
     bases = list({_base(row, key): None for key in row})
     settings = [key for key in _SETTINGS if key in bases]
+    settings += [key for key in bases if "." in key]  # config keys: "defense.steps"
     utility = [key for key in _LABELS if key in bases and key not in settings]
     known = {*settings, *utility}
     utility += _starting(bases, known, "accuracy_", "control_", "target_accuracy_")

@@ -188,7 +188,8 @@ def _require_finite(losses: Array, done: int, folder: Path) -> None:
     bad = np.flatnonzero(~np.isfinite(np.asarray(losses)))
     if bad.size:
         kept = f"the last good checkpoint is step {done}" if done else "none was saved"
+        step = done + int(bad[0])
         raise NonFiniteLoss(
-            f"loss is {losses[bad[0]]} at step {done + int(bad[0])} of {folder}: {kept}; "
+            f"loss is {losses[bad[0]]} at step {step} of {folder}: {kept}; "
             "lower the learning rate"
         )

@@ -225,7 +225,5 @@ NETWORKS: dict[str, Network] = {
     "cnn4_bn": Network(cnn4_bn, _COLOUR, 10, _BLOCKS, "GHOST Table II, CIFAR-10"),
     "cnn6": Network(cnn6, _COLOUR, 10, _BLOCKS, "He et al. 2020, CIFAR-10"),
     "cnn6_gtsrb": Network(cnn6_gtsrb, _COLOUR, 43, _BLOCKS, "GHOST Table II, GTSRB"),
-    "alexnet_svhn": Network(
-        alexnet_svhn, _COLOUR, 10, _SHALLOW, "GHOST Table II SVHN"
-    ),
+    "alexnet_svhn": Network(alexnet_svhn, _COLOUR, 10, _SHALLOW, "GHOST Table II SVHN"),
 }

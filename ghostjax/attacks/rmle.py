@@ -146,6 +146,6 @@ def _require_features(
     own = jax.eval_shape(lambda v, x: apply(edge, v, x), variables, image).shape[1:]
     if features.shape[1:] != own:
         raise ValueError(
-            f"features of shape {features.shape[1:]} cannot have left an edge that ends "
-            f"in {edge[-1][0]!r} and sends {own}: attack the edge that sent them"
+            f"features of shape {features.shape[1:]} cannot have left an edge that "
+            f"ends in {edge[-1][0]!r} and sends {own}: attack the edge that sent them"
         )

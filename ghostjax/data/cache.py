@@ -50,6 +50,8 @@ def read(path: Path, info: Info) -> Splits | None:
     Raises:
       DataError: the file is damaged; it says so and tells to delete it.
     """
+    if not path.is_file():
+        return None
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
@@ -59,10 +61,7 @@ def read(path: Path, info: Info) -> Splits | None:
         }
         for split in splits.values():
             _check(split, info)
-    except (
-        FileNotFoundError,
-        PermissionError,
-    ):  # none yet, or not ours: decode instead
+    except PermissionError:  # not ours to read: decode instead
         return None
     except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,189 @@
+"""The whole story through the command line: results, resuming, refusing."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ghostjax import cli, config, experiment, report
+
+SMOKE = Path(__file__).parent.parent / "configs" / "smoke.toml"
+
+
+def ghostjax(*words, **settings):
+    """Starts the command line in a process of its own."""
+    command = [sys.executable, "-m", "ghostjax", *map(str, words)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings
+    )
+
+
+def finish(process):
+    """(exit status, standard output, standard error)."""
+    output, errors = process.communicate(timeout=240)
+    return process.returncode, output, errors
+
+
+def row_of(output):
+    """The only run's row, without what a clock wrote."""
+    (folder,) = [path for path in output.iterdir() if path.name != "parts"]
+    row = report.read_row(folder)
+    return {key: value for key, value in row.items() if not key.startswith("seconds")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(folder of runs, what was printed) of one undisturbed smoke run."""
+    output = tmp_path_factory.mktemp("undisturbed")
+    status, printed, errors = finish(ghostjax("run", SMOKE, "--output", output))
+    assert status == 0, errors
+    return output, printed
+
+
+def test_a_run_leaves_everything(finished):
+    output, printed = finished
+    (folder,) = [path for path in output.iterdir() if path.name != "parts"]
+    assert config.load(folder / "config.toml") == config.load(SMOKE)
+    about = json.loads((folder / "environment.json").read_text())
+    assert about["device"].startswith("cpu") and about["seed"] == 0
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    parts = {json.loads(line)["part"] for line in lines}
+    assert parts == {"target", "ghost"}
+    parquet = report.read_row(folder)
+    with (folder / "row.csv").open() as file:
+        (text,) = csv.DictReader(file)
+    assert set(text) == set(parquet)
+    assert float(text["accuracy_secret"]) == parquet["accuracy_secret"]
+    assert (folder / "pictures" / "panel.png").stat().st_size > 10_000
+    assert str(folder / "report.html") in printed.replace("\n", "")
+    arrays = np.load(folder / "arrays.npz", allow_pickle=False)
+    np.testing.assert_array_equal(
+        arrays["stego"], arrays["cover"] & 0xF8 | arrays["secret"] >> 5
+    )
+
+
+def test_counts_add_up(finished):
+    row = row_of(finished[0])
+    sensitive = [int(label) for label in row["sensitive_labels"].split()]
+    assert len(sensitive) == 2 and len(row["public_labels"].split()) == 8
+    assert row["accuracy_secret_n"] + row["accuracy_public_n"] == row["accuracy_all_n"]
+    assert row["psnr_reconstruction_secret_n"] == 6
+    assert row["target_parameters"] == 45_278
+    assert row["psnr_cover_stego_low"] >= 31.2
+
+
+def test_the_same_command_again_trains_nothing(finished):
+    output, _ = finished
+    before = row_of(output)
+    status, printed, _ = finish(ghostjax("run", SMOKE, "--output", output))
+    assert status == 0 and "already finished" in printed
+    assert row_of(output) == before
+
+
+def test_a_run_with_another_attack_shares_the_trained_parts(finished):
+    output, _ = finished
+    other = config.load(SMOKE)
+    other = replace(other, name="other", attack=replace(other.attack, steps=11))
+    from rich.console import Console
+
+    console = Console(record=True, width=200)
+    experiment.run(other, output, console)
+    printed = console.export_text()
+    assert "target  from the cache" in printed and "ghost  from the cache" in printed
+    for folder in output.glob("other-*"):
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+
+
+@pytest.mark.parametrize("moment", ["target-", "ghost-", "rmle"])
+def test_killed_runs_end_with_the_same_row(finished, tmp_path, moment):
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = ghostjax("run", SMOKE, "--output", tmp_path, env=environment)
+    if moment == "rmle":
+        while not process.stdout.readline().startswith("rmle"):
+            assert process.poll() is None
+    else:  # the first checkpoint of the part is there: kill in the middle of it
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob(f"parts/{moment}*/[0-9]*")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not list(tmp_path.glob("smoke-*/row.parquet")), "killed too late to tell"
+    status, printed, errors = finish(ghostjax("run", SMOKE, "--output", tmp_path))
+    assert status == 0, errors
+    assert "from the cache" in printed or "continues at step" in printed
+    assert row_of(tmp_path) == row_of(finished[0])
+
+
+def test_a_second_process_on_the_same_run_is_refused(tmp_path):
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    first = ghostjax("run", SMOKE, "--output", tmp_path, env=environment)
+    assert first.stdout.readline().startswith("target")
+    status, _, errors = finish(ghostjax("run", SMOKE, "--output", tmp_path))
+    first.kill()
+    first.communicate()
+    assert status == 2
+    assert "is in use by another ghostjax process" in errors
+    assert len(errors.strip().splitlines()) == 1
+
+
+BAD = {
+    "unknown key": (["--target.epoch", "3"], "epoch"),
+    "unknown layer": (["--defense.cut", "pol1"], "did you mean 'pool1'"),
+    "unknown network": (["--target.network", "lenet"], "did you mean 'lenet5'"),
+    "unknown data": (["--data.name", "minst"], "did you mean 'mnist'"),
+    "unknown defense": (["--defense.name", "gost"], "did you mean 'ghost'"),
+    "no public label": (["--data.gamma", "10:0"], "10:0"),
+    "zeta 0": (["--stego.bits", "0"], "between 1 and 7"),
+    "zeta 9": (["--stego.bits", "9"], "between 1 and 7"),
+    "other image size": (["--target.network", "cnn6"], "(32, 32, 3)"),
+    "batch too large": (["--target.batch-size", "5000"], "target.batch_size = 5000"),
+    "rate 0": (["--target.learning-rate", "0"], "target.learning_rate = 0.0"),
+    "no data": (["--data.name", "mnist"], "ghostjax data prepare mnist"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_clear_line_and_leaves_nothing(
+    case, tmp_path, capsys, monkeypatch
+):
+    words, said = BAD[case]
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "empty"))
+    output = tmp_path / "runs"
+    try:
+        status = cli.main(["run", str(SMOKE), "--output", str(output), *words])
+    except SystemExit as stop:  # an unknown option: the parser's own message
+        status = stop.code
+        assert case == "unknown key"
+    errors = capsys.readouterr()
+    assert status == 2
+    assert said in errors.err + errors.out
+    if case != "unknown key":
+        assert len(errors.err.strip().splitlines()) == 1
+        assert errors.err.startswith("ghostjax: ")
+    assert not output.exists()
+
+
+def test_an_unwritable_output_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    status = cli.main(["run", str(SMOKE), "--output", str(tmp_path / "file" / "runs")])
+    assert status == 2
+    assert "cannot write to" in capsys.readouterr().err
+
+
+def test_a_diverging_run_stops_and_names_the_step(tmp_path, capsys):
+    words = ["--target.learning-rate", "1e30", "--target.optimizer", "sgd"]
+    status = cli.main(["run", str(SMOKE), "--output", str(tmp_path), *words])
+    errors = capsys.readouterr().err
+    assert status == 2
+    assert "at step" in errors and "lower the learning rate" in errors
