@@ -99,13 +99,14 @@ def override(base: config.Config, overrides: Sequence[str]) -> config.Config:
                 if type(getattr(base, section)) is not cls:
                     base = replace(base, **{section: cls()})
     words = ["--help" if word == "--help-keys" else word for word in words]
-    return tyro.cli(
+    changed = tyro.cli(
         config.Config,
         prog="ghostjax run CONFIG",
         default=base,
         args=words,
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
     )
+    return config.check(changed)
 
 
 def _data(given: argparse.Namespace, console: Console) -> None:

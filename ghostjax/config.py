@@ -54,9 +54,6 @@ class Lsb:
     bits: int = 3
     """zeta, 1 to 7: low bits of the cover that take the secret's high ones."""
 
-    def __post_init__(self) -> None:
-        _require(1 <= self.bits <= 7, "stego.bits", self.bits, "between 1 and 7")
-
 
 @dataclass(frozen=True)
 class Plain:
@@ -137,21 +134,30 @@ class Config:
     defense: Ghost | Plain = field(default_factory=Ghost)
     attack: Rmle | NoAttack = field(default_factory=Rmle)
 
-    def __post_init__(self) -> None:
-        for section in (self.target, self.defense, self.attack):
-            for key, value in dataclasses.asdict(section).items():
-                label = f"{_section_name(self, section)}.{key}"
-                if key in _COUNTS:
-                    _require(value >= 1, label, value, "at least 1")
-                if key in _RATES:
-                    _require(value > 0, label, value, "above 0")
-                if key in _WEIGHTS:
-                    _require(value >= 0, label, value, "0 or more")
-
 
 _COUNTS = {"epochs", "batch_size", "public_batch_size", "steps", "images"}
 _RATES = {"learning_rate", "epsilon", "tv_beta"}
 _WEIGHTS = {"weight", "tv_weight", "covert_filters", "covers_per_secret"}
+
+
+def check(config: Config) -> Config:
+    """The config itself, if its numbers can be what they say.
+
+    Raises:
+      ValueError: names the key, its value and what it must be.
+    """
+    _require(
+        1 <= config.stego.bits <= 7, "stego.bits", config.stego.bits, "between 1 and 7"
+    )
+    for section in ("target", "defense", "attack"):
+        for key, value in dataclasses.asdict(getattr(config, section)).items():
+            if key in _COUNTS:
+                _require(value >= 1, f"{section}.{key}", value, "at least 1")
+            if key in _RATES:
+                _require(value > 0, f"{section}.{key}", value, "above 0")
+            if key in _WEIGHTS:
+                _require(value >= 0, f"{section}.{key}", value, "0 or more")
+    return config
 
 
 def load(path: Path) -> Config:
@@ -176,7 +182,7 @@ def build(tree: Mapping[str, Any], where: str = "config") -> Config:
             raise ValueError(f"{where}: {key} = {value!r}: write a table, [{key}]")
         cls = section_class(key, value.get("name"), where)
         values[key] = _section(cls, value, key, where)
-    return Config(**values)
+    return check(Config(**values))
 
 
 def section_class(section: str, name: str | None, where: str = "config") -> type:
@@ -270,8 +276,3 @@ def _require(good: bool, key: str, value: Any, wanted: str) -> None:
 
 def _first(kind: Any) -> Any:
     return get_args(kind)[0] if isinstance(kind, UnionType) else kind
-
-
-def _section_name(config: Config, section: Any) -> str:
-    fields = dataclasses.fields(config)
-    return next(f.name for f in fields if getattr(config, f.name) is section)

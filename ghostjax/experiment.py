@@ -28,7 +28,7 @@ from ghostjax.attacks import build_attack
 from ghostjax.base import Attack, Defense, Knowledge, Stego, Task
 from ghostjax.chain import Chain
 from ghostjax.classifier import LabelledImages, fit_classifier
-from ghostjax.config import Config, content_hash, to_toml
+from ghostjax.config import Config, check, content_hash, to_toml
 from ghostjax.data import Dataset, Partition, load, partition, roles
 from ghostjax.defenses import build_defense
 from ghostjax.defenses.plain import plain
@@ -94,6 +94,7 @@ def prepare(config: Config) -> Plan:
         without public or sensitive labels; shapes that do not fit; batches larger than
         the data.
     """
+    check(config)
     network = zoo.network(config.target.network)
     dataset = load(config.data.name)
     classes = len(dataset.class_names)

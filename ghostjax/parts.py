@@ -18,6 +18,7 @@ from ghostjax.progress import progress
 from ghostjax.train import fit_resumable
 
 _CHUNKS = 20  # checkpoints and progress lines of one training
+_SMALLEST = 10  # steps of a chunk; a checkpoint costs some 50 ms
 
 
 class Busy(ValueError):
@@ -56,7 +57,7 @@ def trainer(folder: Path, name: str, console: Console) -> Callable[..., Any]:
                     draw=draw,
                     recipe=recipe,
                     folder=folder,
-                    chunk=max(recipe.steps // _CHUNKS, 1),
+                    chunk=max(recipe.steps // _CHUNKS, _SMALLEST),
                     on_chunk=on_chunk,
                 )
 

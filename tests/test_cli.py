@@ -78,7 +78,9 @@ def test_overrides_reach_the_config():
     assert changed.target == base.target
 
 
-@pytest.mark.parametrize("words", [["--defense.name", "plain"], ["--defense.name=plain"]])
+@pytest.mark.parametrize(
+    "words", [["--defense.name", "plain"], ["--defense.name=plain"]]
+)
 def test_an_override_can_change_the_member_of_a_table(words):
     base = config.load(CONFIGS / "smoke.toml")
     changed = cli.override(base, [*words, "--defense.cut", "conv1", "--seed", "1"])

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -160,7 +161,7 @@ def test_not_prepared(tmp_path):
     with pytest.raises(data.DataError) as error:
         data.load("mnist", data_dir=tmp_path)
     assert f"no mnist/3.0.1 in {tmp_path}" in str(error.value)
-    command = f"`ghostjax data prepare mnist --data-dir {tmp_path}`"
+    command = f"`TFDS_DATA_DIR={tmp_path} ghostjax data prepare mnist`"
     assert command in str(error.value)
 
 
@@ -247,7 +248,8 @@ def test_cache_is_used_and_not_shared_between_folders(tmp_path, caches, monkeypa
 
     monkeypatch.setattr("ghostjax.data.prepared.read_split", no_decoding)
     assert_holds(data.load("mnist", data_dir=first), content)
-    second, _ = write_prepared(tmp_path / "second")
+    # Of the same sizes and times, but another folder.
+    second = Path(shutil.copytree(first, tmp_path / "second"))
     with pytest.raises(AssertionError, match="decoded again"):
         data.load("mnist", data_dir=second)
 
@@ -333,7 +335,7 @@ def test_digits_are_the_bicubic_enlargement():
     for label in range(10):
         ours = images[labels == label].reshape(-1, 784).astype(float)
         for image in expected[found.target == label].reshape(-1, 784):
-            assert abs(ours - image).max(axis=1).min() <= 1.0
+            assert abs(ours - image).max(axis=1).min() < 2
 
 
 def bicubic_weights(old, new):

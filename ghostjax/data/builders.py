@@ -25,7 +25,6 @@ from urllib.request import getproxies
 import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.download.checksums import UrlInfo
-from tensorflow_datasets.core.registered import skip_registration
 
 from ghostjax.data import raw
 from ghostjax.data.catalog import DATASETS, DataError
@@ -191,56 +190,57 @@ def _labels(dataset: str) -> dict[str, Any]:
     return {"names": names}
 
 
-# The official classes hold these names in TFDS's registry.
-with skip_registration():
+# Not registered: the official classes hold these names in TFDS's registry.
+class Mnist(Published, skip_registration=True):
+    """mnist 3.0.1."""
 
-    class Mnist(Published):
-        """mnist 3.0.1."""
+    name = "mnist"
+    VERSION = tfds.core.Version("3.0.1")
+    WITH_ID = False
 
-        name = "mnist"
-        VERSION = tfds.core.Version("3.0.1")
-        WITH_ID = False
+    def _read(self, files: dict[str, Path], split: str) -> Iterator[raw.Raw]:
+        images = files[f"{_IDX[split]}-images-idx3-ubyte.gz"]
+        labels = files[f"{_IDX[split]}-labels-idx1-ubyte.gz"]
+        return raw.mnist(images, labels)
 
-        def _read(self, files: dict[str, Path], split: str) -> Iterator[raw.Raw]:
-            images = files[f"{_IDX[split]}-images-idx3-ubyte.gz"]
-            labels = files[f"{_IDX[split]}-labels-idx1-ubyte.gz"]
-            return raw.mnist(images, labels)
 
-    class Cifar10(Published):
-        """cifar10 3.0.2."""
+class Cifar10(Published, skip_registration=True):
+    """cifar10 3.0.2."""
 
-        name = "cifar10"
-        VERSION = tfds.core.Version("3.0.2")
+    name = "cifar10"
+    VERSION = tfds.core.Version("3.0.2")
 
-        def _read(self, files: dict[str, Path], split: str) -> Iterator[raw.Raw]:
-            return raw.cifar10(files["cifar-10-binary.tar.gz"], split)
+    def _read(self, files: dict[str, Path], split: str) -> Iterator[raw.Raw]:
+        return raw.cifar10(files["cifar-10-binary.tar.gz"], split)
 
-    class SvhnCropped(Published):
-        """svhn_cropped 3.1.0."""
 
-        name = "svhn_cropped"
-        VERSION = tfds.core.Version("3.1.0")
+class SvhnCropped(Published, skip_registration=True):
+    """svhn_cropped 3.1.0."""
 
-        def _splits(self, files: dict[str, Path]) -> tuple[str, ...]:
-            extra = ("extra",) if "extra_32x32.mat" in files else ()
-            return ("train", "test", *extra)
+    name = "svhn_cropped"
+    VERSION = tfds.core.Version("3.1.0")
 
-        def _read(self, files: dict[str, Path], split: str) -> Iterator[raw.Raw]:
-            return raw.svhn(files[f"{split}_32x32.mat"], split)
+    def _splits(self, files: dict[str, Path]) -> tuple[str, ...]:
+        extra = ("extra",) if "extra_32x32.mat" in files else ()
+        return ("train", "test", *extra)
 
-    class Gtsrb(Published):
-        """gtsrb 1.0.0: all labelled images, full frames resized to 32x32."""
+    def _read(self, files: dict[str, Path], split: str) -> Iterator[raw.Raw]:
+        return raw.svhn(files[f"{split}_32x32.mat"], split)
 
-        name = "gtsrb"
-        VERSION = tfds.core.Version("1.0.0")
 
-        def _files(self, dl_manager: Any) -> dict[str, Path]:
-            if self._source is None:
-                return super()._files(dl_manager)
-            return {"source": Path(self._source)}
+class Gtsrb(Published, skip_registration=True):
+    """gtsrb 1.0.0: all labelled images, full frames resized to 32x32."""
 
-        def _read(self, files: dict[str, Path], split: str) -> Iterator[raw.Raw]:
-            return raw.gtsrb(list(files.values()), split)
+    name = "gtsrb"
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _files(self, dl_manager: Any) -> dict[str, Path]:
+        if self._source is None:
+            return super()._files(dl_manager)
+        return {"source": Path(self._source)}
+
+    def _read(self, files: dict[str, Path], split: str) -> Iterator[raw.Raw]:
+        return raw.gtsrb(list(files.values()), split)
 
 
 BUILDERS: dict[str, type[Published]] = {

@@ -53,7 +53,8 @@ def read(path: Path, info: Info) -> Splits | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, since np.load leaves a damaged file open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
         splits = {
             name: Split(arrays[f"{name}_images"], arrays[f"{name}_labels"])

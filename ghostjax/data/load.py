@@ -120,8 +120,8 @@ def prepare(
     except Exception as error:  # TFDS's errors have no class in common
         if isinstance(error, OSError) and error.errno is not None:
             raise DataError(
-                f"cannot write {name} to {root}: {error.strerror}: choose another "
-                "--data-dir"
+                f"cannot write {name} to {root}: {error.strerror}: set TFDS_DATA_DIR "
+                "to another folder"
             ) from error
         if not isinstance(error, OSError) and "download" not in type(error).__module__:
             raise
@@ -143,10 +143,11 @@ def _folder(name: str, known: Info, data_dir: str | Path | None) -> Path:
     root = _root(data_dir)
     folder = prepared.find(root, name, known.version)
     if folder is None:
-        option = f" --data-dir {data_dir}" if data_dir else ""
+        setting = f"TFDS_DATA_DIR={data_dir} " if data_dir else ""
         raise DataError(
             f"{name} is not prepared: no {name}/{known.version} in {root}; run "
-            f"`ghostjax data prepare {name}{option}`, or set TFDS_DATA_DIR"
+            f"`{setting}ghostjax data prepare {name}`, or set "
+            "TFDS_DATA_DIR to where it is"
         )
     return folder
 
