@@ -4,7 +4,7 @@
 """
 
 from ghostjax import config
-from ghostjax.attacks.rmle import Settings, rmle
+from ghostjax.attacks import rmle
 from ghostjax.base import Attack
 from ghostjax.chain import Chain
 
@@ -17,7 +17,7 @@ def build_attack(
     """The attack a config asks for; None where the cloud does not try."""
     if isinstance(section, config.NoAttack):
         return None
-    settings = Settings(
+    settings = rmle.Settings(
         section.steps,
         section.optimizer,
         section.epsilon,
@@ -26,7 +26,7 @@ def build_attack(
         section.tv_beta,
         section.box,
     )
-    return rmle(
+    return rmle.rmle(
         edge,
         image_shape,
         settings,

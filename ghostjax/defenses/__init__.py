@@ -6,8 +6,7 @@
 from ghostjax import config
 from ghostjax.base import Defense, Stego
 from ghostjax.chain import Chain
-from ghostjax.defenses.ghost import Settings, ghost
-from ghostjax.defenses.plain import plain
+from ghostjax.defenses import ghost, plain
 from ghostjax.train import Recipe
 
 
@@ -20,15 +19,15 @@ def build_defense(
 ) -> Defense:
     """The defense a config asks for."""
     if isinstance(section, config.Plain):
-        return plain(edge, cloud)
-    settings = Settings(
+        return plain.plain(edge, cloud)
+    settings = ghost.Settings(
         Recipe(section.steps, section.optimizer, section.schedule),
         section.batch_size,
         section.public_batch_size,
         section.covers_per_secret,
         section.covert_filters,
     )
-    return ghost(
+    return ghost.ghost(
         edge,
         cloud,
         image_shape,

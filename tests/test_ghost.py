@@ -1,0 +1,228 @@
+"""GHOST: Algorithm 1 and Eq. (3) as written, and it learns what can be learnt."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from ghostjax import chain, train, utility
+from ghostjax.base import Task
+from ghostjax.classifier import LabelledImages, fit_classifier
+from ghostjax.data import Partition, roles
+from ghostjax.defenses import covert
+from ghostjax.defenses import ghost as module
+from ghostjax.defenses.ghost import Settings, ghost
+from ghostjax.defenses.plain import plain
+from ghostjax.layers import Conv, Dense, MaxPool, Relu
+from ghostjax.stego import STEGO
+from ghostjax.train import Recipe
+
+SHAPE = (14, 14, 1)
+NETWORK = (
+    ("conv1", Conv(8, 3)),
+    ("ReLU1", Relu()),
+    ("pool1", MaxPool()),
+    ("fc1", Dense(32)),
+    ("fc1act", Relu()),
+    ("fc2", Dense(4)),
+)
+EDGE, CLOUD = chain.cut(NETWORK, "pool1")
+PARTITION = Partition(sensitive=(2, 3), public=(0, 1))
+
+
+def bars(seed, count):
+    """Pictures with one bright bar: left, right, top or bottom; label 0 to 3."""
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, 4, count).astype(np.int32)
+    images = np.zeros((count, *SHAPE), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        place, ink = draw.integers(1, 4), draw.integers(200, 256)
+        lines = image if label >= 2 else image.swapaxes(0, 1)
+        lines[place if label % 2 == 0 else -place - 2] = ink
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def task():
+    images, labels = map(jnp.asarray, bars(0, 400))
+    target, _ = fit_classifier(
+        jax.random.key(0),
+        NETWORK,
+        LabelledImages(images, labels),
+        recipe=Recipe(80),
+        batch_size=64,
+        learning_rate=3e-3,
+    )
+    role = roles(np.asarray(labels), PARTITION)
+    halves = chain.select(EDGE, target), chain.select(CLOUD, target)
+    covers, secrets = jnp.asarray(role.covers), jnp.asarray(role.secrets)
+    return Task(*halves, images, labels, covers, secrets)
+
+
+def defend(steps=10, filters=0, weight=1.0, rate=3e-3, **changes):
+    settings = Settings(Recipe(steps), 32, 32, covert_filters=filters)
+    settings = settings._replace(**changes)
+    stego = STEGO["lsb"](3)
+    return ghost(EDGE, CLOUD, SHAPE, stego, settings, learning_rate=rate, weight=weight)
+
+
+def same(one, other):
+    leaves = zip(*map(jax.tree.leaves, (one, other)), strict=True)
+    return all(np.array_equal(a, b) for a, b in leaves)
+
+
+@pytest.mark.parametrize("filters", [0, 4])
+def test_the_edge_is_bit_identical_and_only_what_should_learn_moves(task, filters):
+    before = jax.tree.map(np.asarray, task)
+    params, _ = defend(filters=filters).fit(jax.random.key(1), task, train.fit)
+    assert same(task, before), "the task's own arrays changed"
+    assert same(params["edge"], before.edge_variables)
+    assert same(params["cloud"], before.cloud_variables) == bool(filters)
+    assert bool(params["branch"]) == bool(filters)
+
+
+def test_eq_3_is_the_printed_sum(task):
+    draw = np.random.default_rng(0)
+    features = draw.normal(size=(6, 6, 6, 8)).astype(np.float32)
+    labels = np.array([2, 3, 2, 0, 1, 3])
+    batch = module._Batch(
+        jnp.asarray(features), jnp.zeros(()), jnp.asarray(labels), jnp.float32(0.7)
+    )
+    params, state = chain.split(task.cloud_variables)
+    value, (_, metrics) = module._loss(CLOUD, 2)(
+        params, state, jax.random.key(0), batch
+    )
+    logits = np.asarray(chain.apply(CLOUD, task.cloud_variables, features), np.float64)
+    losses = logsumexp(logits, 1) - logits[np.arange(6), labels]
+    assert value == pytest.approx(losses[2:].mean() + 0.7 * losses[:2].mean(), rel=1e-5)
+    right = logits.argmax(1) == labels
+    assert metrics["accuracy_secret"] == pytest.approx(right[:2].mean())
+    assert metrics["accuracy_public"] == pytest.approx(right[2:].mean())
+
+
+def test_a_step_pairs_secrets_with_covers_and_draws_public_images_of_all_labels(task):
+    settings = Settings(Recipe(1), 16, 64)
+    stego = STEGO["lsb"](3)
+    draw = module._draw(EDGE, CLOUD, (), stego, settings)
+    data = module._Data(task, jnp.float32(1), ())
+    batch = draw(jax.random.key(0), 0, data)
+    again, later = (draw(jax.random.key(0), i, data) for i in (0, 1))
+    np.testing.assert_array_equal(batch.features, again.features)
+    assert not np.array_equal(batch.features, later.features)
+    assert set(np.asarray(batch.labels[:16])) <= {2, 3}
+    assert set(np.asarray(batch.labels[16:])) == {0, 1, 2, 3}
+    # The first stego's features are those of a secret of its label in some cover.
+    images = task.images / 255
+    covers, secrets = images[task.covers], np.asarray(task.secrets)
+    own = secrets[np.asarray(task.labels)[secrets] == int(batch.labels[0])]
+
+    def encode(secret):
+        pairs = stego.hide((), covers, jnp.broadcast_to(images[secret], covers.shape))
+        return chain.apply(EDGE, task.edge_variables, pairs)
+
+    wanted = batch.features[:1]
+    assert any(
+        jnp.abs(encode(secret) - wanted).max((1, 2, 3)).min() < 1e-6 for secret in own
+    )
+
+
+def test_the_weight_of_eq_3_counts(task):
+    weights = (0.0, 1.0)
+    moved = [
+        defend(weight=w).fit(jax.random.key(1), task, train.fit)[0]["cloud"]
+        for w in weights
+    ]
+    assert not same(*moved)
+
+
+def test_the_covert_branch_starts_from_the_targets_own_answers(task):
+    params, _ = defend(1, 4, rate=0.0).fit(jax.random.key(1), task, train.fit)
+    images = task.images[:8] / 255
+    features = chain.apply(EDGE, task.edge_variables, images)
+    np.testing.assert_array_equal(
+        defend(1, 4).answer(params, features),
+        chain.apply(CLOUD, task.cloud_variables, features),
+    )
+
+
+def test_scales_are_per_channel_deviations():
+    draw = np.random.default_rng(0)
+    covers = draw.normal(size=(50, 3, 3, 2)).astype(np.float32)
+    stegos = covers + draw.normal(size=covers.shape).astype(np.float32) * [0.1, 0.0]
+    scales = covert.measure_scales(
+        jnp.zeros((3, 3, 2)), *map(jnp.asarray, (covers, stegos))
+    )
+    hidden = np.sqrt(((stegos - covers) ** 2).mean((0, 1, 2)))
+    np.testing.assert_allclose(scales.hidden, [hidden[0], 1e-3], rtol=1e-4)
+    np.testing.assert_allclose(scales.spread, covers.std((0, 1, 2)), rtol=1e-4)
+    magnified = covert.magnify(scales, jnp.asarray(covers))
+    assert magnified.shape == (50, 3, 3, 4)
+    np.testing.assert_allclose(
+        magnified[..., 0], np.tanh(0.5 * covers[..., 0] / hidden[0]), rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "shape", [(13, 13, 32), (32, 32, 64), (5, 5, 4), (6, 6, 8), (120,)]
+)
+def test_the_branch_fits_any_features(shape):
+    layers = covert.branch(shape, 8, 7)
+    wide = (*shape[:-1], 2 * shape[-1])
+    assert chain.describe(layers, wide)[-1].shape == (7,)
+
+
+@pytest.mark.parametrize("covers_per_secret", [0, 1, 3])
+def test_it_learns_what_is_hidden(task, covers_per_secret):
+    images, labels = bars(1, 400)
+    defense = defend(250, 8, covers_per_secret=covers_per_secret)
+    params, metrics = defense.fit(jax.random.key(1), task, train.fit)
+    pairs = utility.test_pairs(0, labels, PARTITION)
+    row = utility.measure(
+        defense, params, jax.random.key(2), images, labels, pairs, PARTITION, 0
+    )
+    assert row["accuracy_secret"] > 95
+    assert 35 < row["control_shuffled_secret"] < 65
+    assert row["control_cover_only"] < 3
+    assert row["accuracy_public"] > 95
+    assert metrics["loss"].shape == (250,)
+
+
+def test_without_training_no_secret_is_answered(task):
+    images, labels = bars(1, 200)
+    pairs = utility.test_pairs(0, labels, PARTITION)
+    params, _ = defend(1, 8, rate=0.0).fit(jax.random.key(1), task, train.fit)
+    row = utility.measure(
+        defend(1, 8), params, jax.random.key(2), images, labels, pairs, PARTITION, 0
+    )
+    assert row["accuracy_secret"] < 5
+    assert row["accuracy_public"] > 95
+
+
+DEFENSES = {
+    "plain": lambda: plain(EDGE, CLOUD),
+    "ghost": lambda: defend(2),
+    "ghost, covert branch": lambda: defend(2, 4),
+}
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_contract_of_every_defense(task, name):
+    defense = DEFENSES[name]()
+    params, _ = defense.fit(jax.random.key(0), task, train.fit)
+    secret, cover = task.images[:5] / 255, task.images[5:10] / 255
+    encode, answer = jax.jit(defense.encode), jax.jit(defense.answer)
+    features = encode(params, jax.random.key(1), secret, cover)
+    assert features.shape == (5, 6, 6, 8) and features.dtype == jnp.float32
+    np.testing.assert_array_equal(
+        features, encode(params, jax.random.key(1), secret, cover)
+    )
+    public = defense.encode_public(params, jax.random.key(1), secret)
+    assert public.shape == features.shape
+    logits = answer(params, features)
+    assert logits.shape == (5, 4) and bool(jnp.isfinite(logits).all())
+    assert encode._cache_size() == answer._cache_size() == 1
+    hidden = not np.array_equal(
+        features, encode(params, jax.random.key(1), secret, secret[::-1])
+    )
+    assert hidden == defense.hides, "covers must count if and only if it hides"
