@@ -70,9 +70,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(path: Path, output: Path, overrides: list[str], console: Console) -> None:
     chosen = override(config.load(path), overrides)
-    from ghostjax import compilation, experiment, report
+    from ghostjax import experiment, report, runtime
 
-    compilation.cache()
+    runtime.configure()
     folder = experiment.run(chosen, output, console)
     page = report.write_report(folder)
     table = Table.grid(padding=(0, 2))
@@ -157,11 +157,13 @@ def _networks(given: argparse.Namespace, console: Console) -> None:
 
 
 def _doctor(given: argparse.Namespace, console: Console) -> None:
-    from ghostjax import compilation, data, environment
+    from ghostjax import data, environment, runtime
 
     for name, value in environment.describe().items():
         console.print(f"{name:<22}{value or '-'}", highlight=False)
-    console.print(f"{'compiled programs':<22}{compilation.cache()}", highlight=False)
+    console.print(
+        f"{'compiled programs':<22}{runtime.cache_programs()}", highlight=False
+    )
     for entry in data.available():
         text = "  ".join(str(part) for part in entry[1:])
         console.print(f"{'data ' + str(entry[0]):<22}{text}", highlight=False)

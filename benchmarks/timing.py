@@ -1,0 +1,56 @@
+"""Paired timing: several programs in turn, medians and spread, as JSON.
+
+Machines are shared and their speed drifts, so programs run A B C A B C …, each after a
+warm-up that compiles it, and ratios are taken turn by turn.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ghostjax import environment
+
+
+def paired(
+    programs: Mapping[str, Callable[[], Any]], *, turns: int = 11, warmup: int = 2
+) -> dict[str, dict[str, float]]:
+    """Times each program once a turn.
+
+    Args:
+      programs: name -> a function without arguments; what it returns is waited for.
+      turns: timed turns.
+      warmup: untimed ones before.
+
+    Returns:
+      name -> median, low and high (quartiles) in milliseconds, and the median of the
+      ratios to the first program's time in the same turn.
+    """
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for turn in range(warmup + turns):
+        for name, program in programs.items():
+            began = time.perf_counter()
+            jax.block_until_ready(program())
+            if turn >= warmup:
+                times[name].append(1e3 * (time.perf_counter() - began))
+    first = np.asarray(next(iter(times.values())))
+    return {
+        name: {
+            "median_ms": round(float(np.median(own)), 2),
+            "low_ms": round(float(np.quantile(own, 0.25)), 2),
+            "high_ms": round(float(np.quantile(own, 0.75)), 2),
+            "speed_against_first": round(float(np.median(first / np.asarray(own))), 2),
+        }
+        for name, own in times.items()
+    }
+
+
+def write(path: Path, results: Any, **about: Any) -> None:
+    """Writes results with device, versions and what was run."""
+    whole = {"environment": environment.describe(), **about, "results": results}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(whole, indent=1) + "\n")

@@ -1,0 +1,63 @@
+"""How this process runs jax: programs kept on disk, freed memory kept in hand.
+
+Call `configure` once, before the first computation; the command line does.
+"""
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+import jax
+
+# mallopt's parameters, from glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+
+
+def configure() -> Path | None:
+    """Sets this process up; returns the folder of compiled programs, if there is one.
+
+    Float32 products are computed as such (no TF32 on GPU): an LSB secret lives in the
+    last bits of the features.
+    """
+    jax.config.update("jax_default_matmul_precision", "highest")
+    keep_memory()
+    return cache_programs()
+
+
+def keep_memory() -> bool:
+    """Asks glibc to keep freed memory instead of returning it; whether it did.
+
+    XLA's CPU backend frees the large buffers of every step. By default the system takes
+    them back and faults them in again, page by page, on the next step, which doubles
+    the time of convolutions (benchmarks/convolution.py).
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another C library
+        return False
+    settings = (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_ARENA_MAX, 1)
+    return all([mallopt(name, value) == 1 for name, value in settings])
+
+
+def cache_programs() -> Path | None:
+    """Turns the persistent cache on, with its thresholds at 0 (jax skips programs that
+    compiled in under a second; ours are many and small).
+
+    `GHOSTJAX_CACHE` (default ~/.cache/ghostjax) holds it; jax's own
+    `JAX_COMPILATION_CACHE_DIR` comes first. None where no folder can be written.
+    """
+    home = Path(os.environ.get("GHOSTJAX_CACHE", Path.home() / ".cache" / "ghostjax"))
+    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", home / "compiled"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    if not os.access(folder, os.W_OK):
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return folder
