@@ -71,7 +71,8 @@ class Ghost:
     cut: str = "pool1"
     weight: float = 1.0
     """lambda of Eq. 3, the weight of the stego loss."""
-    steps: int = 1000
+    epochs: int = 6
+    """An epoch meets every secret `covers_per_secret` times."""
     batch_size: int = 256
     """Stego images a step."""
     public_batch_size: int = 256
@@ -81,6 +82,8 @@ class Ghost:
     schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
     covers_per_secret: int = 1
     """Covers each secret meets in an epoch; 0: the full product (toys)."""
+    cover_candidates: int = 1
+    """Random covers of which the edge takes the one the secret overlaps least."""
     covert_filters: int = 0
     """Filters of the covert branch beside the cloud; 0: the paper's literal cloud."""
 
@@ -135,7 +138,14 @@ class Config:
     attack: Rmle | NoAttack = field(default_factory=Rmle)
 
 
-_COUNTS = {"epochs", "batch_size", "public_batch_size", "steps", "images"}
+_COUNTS = {
+    "epochs",
+    "batch_size",
+    "public_batch_size",
+    "steps",
+    "images",
+    "cover_candidates",
+}
 _RATES = {"learning_rate", "epsilon", "tv_beta"}
 _WEIGHTS = {"weight", "tv_weight", "covert_filters", "covers_per_secret"}
 

@@ -113,6 +113,8 @@ def prepare(config: Config) -> Plan:
     _require_batch("target.batch_size", config.target.batch_size, count)
     if config.defense.name == "ghost":
         _require_batch("defense.batch_size", config.defense.batch_size, count)
+    role = roles(dataset.train.labels, labels)
+    sizes = len(role.covers), len(role.secrets)
     steps = -(-config.target.epochs * count // config.target.batch_size)
     recipe = Recipe(steps, config.target.optimizer, config.target.schedule)
     return Plan(
@@ -123,7 +125,7 @@ def prepare(config: Config) -> Plan:
         edge,
         cloud,
         stego,
-        build_defense(config.defense, edge, cloud, shape, stego),
+        build_defense(config.defense, edge, cloud, shape, stego, *sizes),
         build_attack(config.attack, edge, shape),
         recipe,
     )
@@ -181,7 +183,7 @@ def _execute(plan: Plan, folder: Path, shared: Path, console: Console) -> None:
             attack_key,
             plan.dataset.test.images,
             plan.dataset.test.labels,
-            utility.test_pairs(config.seed, plan.dataset.test.labels, plan.partition),
+            _test_pairs(plan),
             config.attack.images,
             stego=plan.stego if plan.defense.hides else None,
             bits=config.stego.bits,
@@ -198,8 +200,7 @@ def _execute(plan: Plan, folder: Path, shared: Path, console: Console) -> None:
 
 def _utility(plan: Plan, task: Task, params: Any, key: jax.Array) -> dict[str, float]:
     test, seed = plan.dataset.test, plan.config.seed
-    pairs = utility.test_pairs(seed, test.labels, plan.partition)
-    shared = key, test.images, test.labels, pairs, plan.partition, seed
+    shared = key, test.images, test.labels, _test_pairs(plan), plan.partition, seed
     row = utility.measure(plan.defense, params, *shared)
     target = plain(plan.edge, plan.cloud)
     own, _ = target.fit(key, task, None)
@@ -208,6 +209,14 @@ def _utility(plan: Plan, task: Task, params: Any, key: jax.Array) -> dict[str, f
         row[f"target_accuracy_{name}"] = undefended[f"accuracy_{name}"]
         row[f"target_accuracy_{name}_n"] = undefended[f"accuracy_{name}_n"]
     return row
+
+
+def _test_pairs(plan: Plan) -> utility.Pairs:
+    test = plan.dataset.test
+    candidates = getattr(plan.config.defense, "cover_candidates", 1)
+    return utility.test_pairs(
+        plan.config.seed, test.images, test.labels, plan.partition, candidates
+    )
 
 
 def _settings(plan: Plan) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from jax import Array
 
 from ghostjax.base import Defense
 from ghostjax.data.partition import Partition, roles
+from ghostjax.stego import least_overlap
 
 _BATCH = 500
 
@@ -27,12 +28,28 @@ class Pairs(NamedTuple):
     covers: np.ndarray  # [n]
 
 
-def test_pairs(seed: int, labels: np.ndarray, partition: Partition) -> Pairs:
-    """Every sensitive test image once, in random order, each with a random cover."""
+def test_pairs(
+    seed: int,
+    images: np.ndarray,
+    labels: np.ndarray,
+    partition: Partition,
+    cover_candidates: int = 1,
+) -> Pairs:
+    """Every sensitive test image once, in random order, each with its cover.
+
+    The cover is the one of `cover_candidates` random public ones that the secret
+    overlaps least (see `stego.least_overlap`); 1 leaves it to chance.
+    """
     draw = np.random.default_rng([seed, 1])
     role = roles(labels, partition)
     secrets = draw.permutation(role.secrets)
-    return Pairs(secrets, draw.choice(role.covers, len(secrets)))
+    covers = draw.choice(role.covers, (len(secrets), cover_candidates))
+    pixels = jnp.asarray(images)
+    for start in range(0, len(secrets), _BATCH):
+        part = slice(start, start + _BATCH)
+        best = least_overlap(pixels, jnp.asarray(covers[part]), secrets[part])
+        covers[part, 0] = np.asarray(best)
+    return Pairs(secrets, covers[:, 0])
 
 
 def measure(

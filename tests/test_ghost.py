@@ -167,7 +167,7 @@ def test_scales_are_per_channel_deviations():
     "shape", [(13, 13, 32), (32, 32, 64), (5, 5, 4), (6, 6, 8), (120,)]
 )
 def test_the_branch_fits_any_features(shape):
-    layers = covert.branch(shape, 8, 7)
+    layers = covert.branch(shape, 8, 7, 1)
     wide = (*shape[:-1], 2 * shape[-1])
     assert chain.describe(layers, wide)[-1].shape == (7,)
 
@@ -177,7 +177,7 @@ def test_it_learns_what_is_hidden(task, covers_per_secret):
     images, labels = bars(1, 400)
     defense = defend(250, 8, covers_per_secret=covers_per_secret)
     params, metrics = defense.fit(jax.random.key(1), task, train.fit)
-    pairs = utility.test_pairs(0, labels, PARTITION)
+    pairs = utility.test_pairs(0, images, labels, PARTITION)
     row = utility.measure(
         defense, params, jax.random.key(2), images, labels, pairs, PARTITION, 0
     )
@@ -190,7 +190,7 @@ def test_it_learns_what_is_hidden(task, covers_per_secret):
 
 def test_without_training_no_secret_is_answered(task):
     images, labels = bars(1, 200)
-    pairs = utility.test_pairs(0, labels, PARTITION)
+    pairs = utility.test_pairs(0, images, labels, PARTITION)
     params, _ = defend(1, 8, rate=0.0).fit(jax.random.key(1), task, train.fit)
     row = utility.measure(
         defend(1, 8), params, jax.random.key(2), images, labels, pairs, PARTITION, 0

@@ -10,8 +10,10 @@ D_p holds all classes; each step takes equally large batches of both, averaged a
 stegos are paired afresh on the device, `covers_per_secret` covers a secret and epoch,
 where Algorithm 1 nests the full product; what enters D_g is the stego (line 5).
 
-Deviation, off by default (`covert_filters` = 0): the cloud may keep its own weights and
-learn beside them a covert branch (covert.py), which is what makes LSB work.
+Two deviations, off by default, are what makes LSB work behind a frozen edge. The cloud
+may keep its own weights and learn a covert branch beside them (`covert_filters`, see
+covert.py). The edge may choose the cover that the secret overlaps least out of several
+random ones (`cover_candidates`); who encodes must then choose alike.
 
 Guarantees:
   Edge variables are returned bit-identical.
@@ -27,12 +29,13 @@ import optax
 from jax import Array
 
 from ghostjax.base import Defense, Stego, Task
-from ghostjax.chain import Chain, apply, apply_train, describe, init, join, split
+from ghostjax.chain import Chain, apply, apply_train, describe, join, split
 from ghostjax.defenses import covert
 from ghostjax.sampling import epoch_indices
-from ghostjax.stego import draw_pairs
+from ghostjax.stego import draw_pairs, least_overlap
 from ghostjax.train import Draw, Loss, Recipe
 
+_SHOW = 10.0  # weight of the covert reader's squared error in the loss
 _SCALE_PAIRS = 2048  # that the covert branch's scales are measured on
 
 
@@ -43,6 +46,7 @@ class Settings(NamedTuple):
     batch_size: int = 256  # of D_g
     public_batch_size: int = 256  # of D_p
     covers_per_secret: int = 1  # 0: the full product
+    cover_candidates: int = 1  # random covers the edge chooses from, see least_overlap
     covert_filters: int = 0  # of the covert branch; 0: the paper's literal cloud
 
 
@@ -57,10 +61,11 @@ class _Data(NamedTuple):
 class _Batch(NamedTuple):
     """One step's features, first those of the stegos."""
 
-    features: Array  # [B, ...]
-    logits: Array  # of the frozen cloud [B, classes]; 0 where the cloud itself learns
+    features: Array  # [B, ...]; magnified where a covert branch learns
     labels: Array  # int32 [B], of the secrets and of the public images
     weight: Array  # lambda of Eq. (3)
+    logits: Any = None  # for a covert branch: of the frozen cloud [B, classes]
+    secrets: Any = None  # and the secrets at the features' resolution [B, h, w, C]
 
 
 def ghost(
@@ -88,23 +93,25 @@ def ghost(
       A Defense with params {"edge", "cloud", "branch", "scales"}; the last two are {}
       and () without a covert branch.
     """
-    branch: Chain = ()
+    branch = None
     if settings.covert_filters:
         shape = describe(edge, image_shape)[-1].shape
-        branch = covert.branch(shape, settings.covert_filters, cloud[-1][1].features)
+        branch = covert.branch(
+            shape, settings.covert_filters, cloud[-1][1].features, image_shape[-1]
+        )
 
     def fit(key: Array, task: Task, train: Any) -> tuple[dict[str, Any], Any]:
         scale_key, init_key, train_key = jax.random.split(key, 3)
         learned, scales = task.cloud_variables, ()
         if branch:
             scales, features = _scales(edge, stego, scale_key, task)
-            learned = init(branch, init_key, features)
+            learned = covert.init_branch(init_key, branch, features)
         state, metrics = train(
             train_key,
             *split(learned),
             _Data(task, jnp.float32(weight), scales),
             learning_rate,
-            loss=_loss(branch or cloud, settings.batch_size),
+            loss=_loss(cloud, branch, settings),
             draw=_draw(edge, cloud, branch, stego, settings),
             recipe=settings.recipe,
         )
@@ -126,18 +133,23 @@ def ghost(
         logits = apply(cloud, params["cloud"], features)
         if branch:
             magnified = covert.magnify(params["scales"], features)
-            logits = logits + apply(branch, params["branch"], magnified)
+            logits = logits + covert.look(branch, params["branch"], magnified)[0]
         return logits
 
     return Defense("ghost", fit, encode, encode_public, answer, hides=True)
 
 
 @lru_cache(maxsize=16)
-def _loss(learner: Chain, stegos: int) -> Loss:
+def _loss(cloud: Chain, branch: covert.Branch | None, settings: Settings) -> Loss:
+    stegos = settings.batch_size
+
     def loss(params, model_state, key, batch):
-        variables = join(params, model_state)
-        logits, moved = apply_train(learner, variables, batch.features, key)
-        logits = logits + batch.logits
+        variables, shown = join(params, model_state), None
+        if branch:
+            added, shown = covert.look(branch, variables, batch.features)
+            logits, moved = batch.logits + added, variables
+        else:
+            logits, moved = apply_train(cloud, variables, batch.features, key)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
         value = (
             losses[stegos:].mean() + batch.weight * losses[:stegos].mean()
@@ -147,6 +159,9 @@ def _loss(learner: Chain, stegos: int) -> Loss:
             "accuracy_secret": right[:stegos].mean(),
             "accuracy_public": right[stegos:].mean(),
         }
+        if shown is not None:
+            metrics["reader_error"] = ((shown - batch.secrets) ** 2).mean()
+            value += _SHOW * metrics["reader_error"]
         return value, (split(moved)[1], metrics)
 
     return loss
@@ -154,11 +169,15 @@ def _loss(learner: Chain, stegos: int) -> Loss:
 
 @lru_cache(maxsize=16)
 def _draw(
-    edge: Chain, cloud: Chain, branch: Chain, stego: Stego, settings: Settings
+    edge: Chain,
+    cloud: Chain,
+    branch: covert.Branch | None,
+    stego: Stego,
+    settings: Settings,
 ) -> Draw:
     def draw(key, index, data):
         task = data.task
-        pair_key, public_key = jax.random.split(key)
+        pair_key, candidate_key, public_key = jax.random.split(key, 3)
         cover, secret = draw_pairs(
             pair_key,
             index,
@@ -168,6 +187,12 @@ def _draw(
             settings.covers_per_secret or 1,
             full_product=not settings.covers_per_secret,
         )
+        if settings.cover_candidates > 1:
+            own_key = jax.random.fold_in(candidate_key, index)
+            size = settings.batch_size, settings.cover_candidates - 1
+            others = jax.random.choice(own_key, task.covers, size)
+            candidates = jnp.concatenate([cover[:, None], others], 1)
+            cover = least_overlap(task.images, candidates, secret)
         count = task.labels.shape[0]
         public = epoch_indices(public_key, index, settings.public_batch_size, count)
         images = jnp.concatenate(
@@ -176,10 +201,19 @@ def _draw(
         features = apply(edge, task.edge_variables, images)
         labels = task.labels[jnp.concatenate([secret, public])]
         if not branch:
-            return _Batch(features, jnp.zeros(()), labels, data.weight)
-        logits = apply(cloud, task.cloud_variables, features)
-        magnified = covert.magnify(data.scales, features)
-        return _Batch(magnified, logits, labels, data.weight)
+            return _Batch(features, labels, data.weight)
+        secrets = None
+        if branch.show:
+            hidden = covert.coarse(_pixels(task, secret), features.shape[1:])
+            nothing = jnp.zeros((len(public), *hidden.shape[1:]))
+            secrets = jnp.concatenate([hidden, nothing])
+        return _Batch(
+            covert.magnify(data.scales, features),
+            labels,
+            data.weight,
+            apply(cloud, task.cloud_variables, features),
+            secrets,
+        )
 
     return draw
 

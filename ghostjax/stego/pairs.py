@@ -7,6 +7,7 @@ Only indices are drawn; the step gathers and hides, so no stego image is ever st
 """
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from ghostjax.sampling import epoch_indices
@@ -62,3 +63,25 @@ def draw(
     visit = epoch_indices(order_key, step, batch, m * covers_per_secret)
     chosen = jax.random.randint(jax.random.fold_in(cover_key, step), (batch,), 0, n)
     return covers[chosen], secrets[visit // covers_per_secret]
+
+
+def least_overlap(images: Array, candidates: Array, secrets: Array) -> Array:
+    """Of each secret's candidate covers the one that it overlaps least.
+
+    The edge knows both images and may choose the cover; where a bright cover lies over
+    the secret, the frozen edge mixes their features and the secret is hard to read.
+    Overlap is the sum over pixels of cover times secret. The choice itself tells a
+    little about the secret.
+
+    Args:
+      images: uint8 [N, H, W, C].
+      candidates: int32 [B, k], rows of `images`.
+      secrets: int32 [B].
+
+    Returns:
+      int32 [B], one of each row of `candidates`.
+    """
+    covers = images[candidates].astype(jnp.float32) / 255
+    overlap = covers * images[secrets][:, None].astype(jnp.float32)
+    best = overlap.sum((2, 3, 4)).argmin(1)
+    return jnp.take_along_axis(candidates, best[:, None], 1)[:, 0]
