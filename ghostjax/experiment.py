@@ -7,10 +7,7 @@ arrays for pictures, metrics. Everything that can be refused is refused in `prep
 before a file is written.
 """
 
-import csv
-import json
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 from rich.console import Console
 
 from ghostjax import chain as chains
-from ghostjax import environment, leakage, parts, utility, zoo
+from ghostjax import leakage, parts, results, utility, zoo
 from ghostjax.attacks import build_attack
 from ghostjax.base import Attack, Defense, Knowledge, Stego, Task
 from ghostjax.chain import Chain
@@ -70,7 +65,7 @@ def run(config: Config, output: Path, console: Console) -> Path:
       train.NonFiniteLoss: training diverged; the last good checkpoint is kept.
     """
     plan = prepare(config)
-    folder = output / f"{config.name}-{run_hash(config)[:8]}"
+    folder = output / f"{config.name}-{run_hash(plan)[:8]}"
     with parts.lock(folder, wait=False, console=console):
         if (folder / "row.parquet").exists():
             console.print(f"already finished: {folder}", highlight=False)
@@ -80,10 +75,11 @@ def run(config: Config, output: Path, console: Console) -> Path:
     return folder
 
 
-def run_hash(config: Config) -> str:
-    """Names the run by its content; the config's own name does not count."""
-    content = {k: v for k, v in vars(config).items() if k != "name"}
-    return content_hash(_FORMAT, *(content[key] for key in sorted(content)))
+def run_hash(plan: Plan) -> str:
+    """Names the run by its config and data; the config's own name does not count."""
+    content = {key: value for key, value in vars(plan.config).items() if key != "name"}
+    ordered = (content[key] for key in sorted(content))
+    return content_hash(_FORMAT, _fingerprint(plan.dataset), *ordered)
 
 
 def prepare(config: Config) -> Plan:
@@ -132,70 +128,68 @@ def prepare(config: Config) -> Plan:
 
 
 def _execute(plan: Plan, folder: Path, shared: Path, console: Console) -> None:
-    began = time.time()
-    config, train = plan.config, plan.dataset.train
-    data = LabelledImages(jnp.asarray(train.images), jnp.asarray(train.labels))
-    target_digest = content_hash(_FORMAT, _fingerprint(plan.dataset), config.target)
-    target_folder = shared / f"target-{target_digest}"
-    target, target_metrics = fit_classifier(
-        jax.random.key(config.target.seed),
-        plan.network,
-        data,
-        recipe=plan.recipe,
-        batch_size=config.target.batch_size,
-        learning_rate=config.target.learning_rate,
-        train=parts.trainer(target_folder, "target", console),
-    )
-    defense_folder = shared / (
-        f"{config.defense.name}-"
-        + content_hash(
-            target_digest,
-            plan.partition.sensitive,
-            config.stego,
-            config.defense,
-            config.seed,
-        )
-    )
-    role = roles(train.labels, plan.partition)
-    task = Task(
-        chains.select(plan.edge, target),
-        chains.select(plan.cloud, target),
-        *data,
-        jnp.asarray(role.covers),
-        jnp.asarray(role.secrets),
-    )
+    began, config = time.time(), plan.config
+    digest = content_hash(_FORMAT, _fingerprint(plan.dataset), config.target)
+    target_folder = shared / f"target-{digest}"
+    task, target_metrics = _train_target(plan, target_folder, console)
+
+    own = plan.partition.sensitive, config.stego, config.defense, config.seed
+    defense_folder = shared / f"{config.defense.name}-{content_hash(digest, *own)}"
     key = jax.random.key(config.seed)
     defense_key, measure_key, attack_key = jax.random.split(key, 3)
-    train_defense = parts.trainer(defense_folder, config.defense.name, console)
-    params, defense_metrics = plan.defense.fit(defense_key, task, train_defense)
+    train = parts.trainer(defense_folder, config.defense.name, console)
+    params, defense_metrics = plan.defense.fit(defense_key, task, train)
 
-    row = _settings(plan)
-    row |= _utility(plan, task, params, measure_key)
+    row = _settings(plan) | _utility(plan, task, params, measure_key)
     arrays: dict[str, np.ndarray] = {}
     if plan.attack is not None:
         console.print(f"{config.attack.name}  {config.attack.images} images")
-        knowledge = Knowledge(task.edge_variables, task.cloud_variables)
-        attack_row, arrays = leakage.measure(
-            plan.attack,
-            knowledge,
-            plan.defense,
-            params,
-            attack_key,
-            plan.dataset.test.images,
-            plan.dataset.test.labels,
-            _test_pairs(plan),
-            config.attack.images,
-            stego=plan.stego if plan.defense.hides else None,
-            bits=config.stego.bits,
-        )
-        row |= attack_row
-    row |= {
-        "seconds_target": parts.seconds(target_folder),
-        "seconds_defense": parts.seconds(defense_folder),
-        "seconds_total": time.time() - began,
-    }
+        leaked, arrays = _attack(plan, task, params, attack_key)
+        row |= leaked
+    row["seconds_target"] = parts.seconds(target_folder)
+    row["seconds_defense"] = parts.seconds(defense_folder)
+    row["seconds_total"] = time.time() - began
     metrics = {"target": target_metrics, config.defense.name: defense_metrics}
-    _write(plan, folder, row, metrics, arrays, began)
+    about = {"data": plan.dataset.source, "seed": config.seed}
+    results.write(folder, row, metrics, arrays, about, began)
+
+
+def _train_target(plan: Plan, folder: Path, console: Console) -> tuple[Task, Any]:
+    """The task for the defense, around a trained target; and its metrics."""
+    train, settings = plan.dataset.train, plan.config.target
+    data = LabelledImages(jnp.asarray(train.images), jnp.asarray(train.labels))
+    target, metrics = fit_classifier(
+        jax.random.key(settings.seed),
+        plan.network,
+        data,
+        recipe=plan.recipe,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        train=parts.trainer(folder, "target", console),
+    )
+    halves = chains.select(plan.edge, target), chains.select(plan.cloud, target)
+    role = roles(train.labels, plan.partition)
+    covers, secrets = jnp.asarray(role.covers), jnp.asarray(role.secrets)
+    return Task(*halves, *data, covers, secrets), metrics
+
+
+def _attack(
+    plan: Plan, task: Task, params: Any, key: jax.Array
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    test = plan.dataset.test
+    return leakage.measure(
+        plan.attack,
+        Knowledge(task.edge_variables, task.cloud_variables),
+        plan.defense,
+        params,
+        key,
+        test.images,
+        test.labels,
+        _test_pairs(plan),
+        plan.config.attack.images,
+        stego=plan.stego if plan.defense.hides else None,
+        bits=plan.config.stego.bits,
+    )
 
 
 def _utility(plan: Plan, task: Task, params: Any, key: jax.Array) -> dict[str, float]:
@@ -225,7 +219,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
     layers = chains.describe(plan.network, plan.dataset.train.images.shape[1:])
     return {
         "name": config.name,
-        "hash": run_hash(config),
+        "hash": run_hash(plan),
         "data": config.data.name,
         "network": config.target.network,
         "cut": config.defense.cut,
@@ -252,55 +246,6 @@ def _config_columns(config: Config) -> dict[str, Any]:
         for key, value in asdict(getattr(config, section)).items()
         if key not in ("name", "cut", "network")
     }
-
-
-def _write(
-    plan: Plan,
-    folder: Path,
-    row: Mapping[str, Any],
-    metrics: Mapping[str, Mapping[str, jax.Array]],
-    arrays: Mapping[str, np.ndarray],
-    began: float,
-) -> None:
-    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began))
-    about = {
-        **environment.describe(),
-        "data": plan.dataset.source,
-        "seed": plan.config.seed,
-        "started": started,
-        "seconds": round(time.time() - began, 1),
-    }
-    (folder / "environment.json").write_text(json.dumps(about, indent=1))
-    with (folder / "metrics.jsonl").open("w") as lines:
-        for part, history in metrics.items():
-            for record in _records(part, history):
-                lines.write(json.dumps(record) + "\n")
-    np.savez(folder / "arrays.npz", **arrays)
-    with (folder / "row.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        writer.writeheader()
-        writer.writerow(row)
-    # The row comes last and whole: with it the run counts as finished.
-    writing = folder / "row.parquet.writing"
-    pyarrow.parquet.write_table(pa.Table.from_pylist([dict(row)]), writing)
-    writing.rename(folder / "row.parquet")
-
-
-def _records(part: str, history: Mapping[str, jax.Array]) -> list[dict[str, Any]]:
-    """At most 200 records of a training, each the mean of its stretch of steps."""
-    if not history:
-        return []
-    values = {name: np.asarray(value) for name, value in history.items()}
-    steps = len(values["loss"])
-    ends = np.unique(np.linspace(0, steps, min(steps, 200) + 1).astype(int))
-    return [
-        {
-            "part": part,
-            "step": int(end),
-            **{name: float(value[start:end].mean()) for name, value in values.items()},
-        }
-        for start, end in zip(ends, ends[1:], strict=False)
-    ]
 
 
 def _fingerprint(dataset: Dataset) -> list[Any]:
