@@ -71,8 +71,7 @@ class Ghost:
     cut: str = "pool1"
     weight: float = 1.0
     """lambda of Eq. 3, the weight of the stego loss."""
-    epochs: int = 6
-    """An epoch meets every secret `covers_per_secret` times."""
+    steps: int = 1000
     batch_size: int = 256
     """Stego images a step."""
     public_batch_size: int = 256

@@ -109,8 +109,6 @@ def prepare(config: Config) -> Plan:
     _require_batch("target.batch_size", config.target.batch_size, count)
     if config.defense.name == "ghost":
         _require_batch("defense.batch_size", config.defense.batch_size, count)
-    role = roles(dataset.train.labels, labels)
-    sizes = len(role.covers), len(role.secrets)
     steps = -(-config.target.epochs * count // config.target.batch_size)
     recipe = Recipe(steps, config.target.optimizer, config.target.schedule)
     return Plan(
@@ -121,7 +119,7 @@ def prepare(config: Config) -> Plan:
         edge,
         cloud,
         stego,
-        build_defense(config.defense, edge, cloud, shape, stego, *sizes),
+        build_defense(config.defense, edge, cloud, shape, stego),
         build_attack(config.attack, edge, shape),
         recipe,
     )

@@ -37,15 +37,15 @@ REFUSED = {
     "unknown section key": ({"target": {"epoch": 1}}, "did you mean 'epochs'"),
     "unknown member": ({"attack": {"name": "rmel"}}, "did you mean 'rmle'"),
     "key of another member": (
-        {"defense": {"name": "plain", "epochs": 3}},
-        r"unknown \[defense\] key 'epochs'",
+        {"defense": {"name": "plain", "steps": 3}},
+        r"unknown \[defense\] key 'steps'",
     ),
     "wrong type": ({"target": {"epochs": 1.5}}, "epochs = 1.5: give a whole number"),
     "bool is no number": ({"seed": True}, "seed = True: give a whole number"),
     "wrong choice": ({"target": {"optimizer": "adm"}}, "did you mean 'adam'"),
     "no table": ({"data": 3}, r"write a table, \[data\]"),
     "bad list": ({"data": {"sensitive_labels": [1.5]}}, "list of whole numbers"),
-    "no epochs": ({"defense": {"epochs": 0}}, "defense.epochs = 0: must be at least 1"),
+    "no steps": ({"defense": {"steps": 0}}, "defense.steps = 0: must be at least 1"),
     "zeta": ({"stego": {"bits": 8}}, "stego.bits = 8: must be between 1 and 7"),
 }
 
@@ -59,7 +59,7 @@ def test_refused(case):
 
 def test_extends_overrides_key_by_key(tmp_path):
     (tmp_path / "base.toml").write_text(
-        'seed = 4\n[target]\nepochs = 7\nnetwork = "lenet5"\n[defense]\nepochs = 9\n'
+        'seed = 4\n[target]\nepochs = 7\nnetwork = "lenet5"\n[defense]\nsteps = 9\n'
     )
     (tmp_path / "child.toml").write_text(
         'extends = "base.toml"\n[target]\nepochs = 8\n[defense]\nname = "plain"\n'

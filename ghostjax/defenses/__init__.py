@@ -3,8 +3,6 @@
 `build_defense` is the table from a config section to a value.
 """
 
-from math import ceil
-
 from ghostjax import config
 from ghostjax.base import Defense, Stego
 from ghostjax.chain import Chain
@@ -18,16 +16,12 @@ def build_defense(
     cloud: Chain,
     image_shape: tuple[int, int, int],
     stego: Stego,
-    covers: int,
-    secrets: int,
 ) -> Defense:
-    """The defense a config asks for, for so many training covers and secrets."""
+    """The defense a config asks for."""
     if isinstance(section, config.Plain):
         return plain.plain(edge, cloud)
-    epoch = secrets * (section.covers_per_secret or covers)
-    steps = ceil(section.epochs * epoch / section.batch_size)
     settings = ghost.Settings(
-        Recipe(steps, section.optimizer, section.schedule),
+        Recipe(section.steps, section.optimizer, section.schedule),
         section.batch_size,
         section.public_batch_size,
         section.covers_per_secret,
