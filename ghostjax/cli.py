@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,11 +116,13 @@ def _data(given: argparse.Namespace, console: Console) -> None:
         console.print(str(data.prepare(given.name, source=given.source)))
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "status", "images"):
+    for column in ("name", "image", "classes", "status", "images"):
         table.add_column(column)
     for entry in data.available():
-        table.add_row(*(str(part) for part in entry))
-    console.print(table)
+        info = data.DATASETS[entry.name]
+        classes, counts = str(len(info.class_names)), _counts(entry.counts)
+        table.add_row(entry.name, _shape(info.shape), classes, entry.status, counts)
+    console.print(table, highlight=False)
 
 
 def _networks(given: argparse.Namespace, console: Console) -> None:
@@ -165,8 +167,8 @@ def _doctor(given: argparse.Namespace, console: Console) -> None:
         f"{'compiled programs':<22}{runtime.cache_programs()}", highlight=False
     )
     for entry in data.available():
-        text = "  ".join(str(part) for part in entry[1:])
-        console.print(f"{'data ' + str(entry[0]):<22}{text}", highlight=False)
+        text = f"{'data ' + entry.name:<22}{entry.status}  {_counts(entry.counts)}"
+        console.print(text, highlight=False)
 
 
 def _configs(given: argparse.Namespace, console: Console) -> None:
@@ -198,6 +200,10 @@ def _completion(given: argparse.Namespace, console: Console) -> None:
     import shtab
 
     print(shtab.complete(_parser(), given.shell))
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {split}" for split, count in counts.items())
 
 
 def _shape(shape: tuple[int, ...]) -> str:
