@@ -2,6 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from ghostjax.layers import Conv, Dense, MaxPool, Relu
 
 ANSWER = jnp.arange(4.0)
 
@@ -28,3 +31,26 @@ def draw(key, index, data):
 def start():
     """(params, model_state)."""
     return {"w": jnp.zeros(4)}, {"seen": jnp.int32(0)}
+
+
+SHAPE = (14, 14, 1)
+NETWORK = (
+    ("conv1", Conv(8, 3)),
+    ("ReLU1", Relu()),
+    ("pool1", MaxPool()),
+    ("fc1", Dense(32)),
+    ("fc1act", Relu()),
+    ("fc2", Dense(4)),
+)
+
+
+def bars(seed, count):
+    """Pictures with one bright bar: left, right, top or bottom; label 0 to 3."""
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, 4, count).astype(np.int32)
+    images = np.zeros((count, *SHAPE), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        place, ink = draw.integers(1, 4), draw.integers(200, 256)
+        lines = image if label >= 2 else image.swapaxes(0, 1)
+        lines[place if label % 2 == 0 else -place - 2] = ink
+    return images, labels

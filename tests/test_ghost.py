@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from probes import NETWORK, SHAPE, bars
 from scipy.special import logsumexp
 
 from ghostjax import chain, train, utility
@@ -14,33 +15,11 @@ from ghostjax.defenses import covert
 from ghostjax.defenses import ghost as module
 from ghostjax.defenses.ghost import Settings, ghost
 from ghostjax.defenses.plain import plain
-from ghostjax.layers import Conv, Dense, MaxPool, Relu
 from ghostjax.stego import STEGO
 from ghostjax.train import Recipe
 
-SHAPE = (14, 14, 1)
-NETWORK = (
-    ("conv1", Conv(8, 3)),
-    ("ReLU1", Relu()),
-    ("pool1", MaxPool()),
-    ("fc1", Dense(32)),
-    ("fc1act", Relu()),
-    ("fc2", Dense(4)),
-)
 EDGE, CLOUD = chain.cut(NETWORK, "pool1")
 PARTITION = Partition(sensitive=(2, 3), public=(0, 1))
-
-
-def bars(seed, count):
-    """Pictures with one bright bar: left, right, top or bottom; label 0 to 3."""
-    draw = np.random.default_rng(seed)
-    labels = draw.integers(0, 4, count).astype(np.int32)
-    images = np.zeros((count, *SHAPE), np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        place, ink = draw.integers(1, 4), draw.integers(200, 256)
-        lines = image if label >= 2 else image.swapaxes(0, 1)
-        lines[place if label % 2 == 0 else -place - 2] = ink
-    return images, labels
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +65,10 @@ def test_eq_3_is_the_printed_sum(task):
     draw = np.random.default_rng(0)
     features = draw.normal(size=(6, 6, 6, 8)).astype(np.float32)
     labels = np.array([2, 3, 2, 0, 1, 3])
-    batch = module._Batch(
-        jnp.asarray(features), jnp.zeros(()), jnp.asarray(labels), jnp.float32(0.7)
-    )
+    batch = module._Batch(jnp.asarray(features), jnp.asarray(labels), jnp.float32(0.7))
     params, state = chain.split(task.cloud_variables)
-    value, (_, metrics) = module._loss(CLOUD, 2)(
-        params, state, jax.random.key(0), batch
-    )
+    loss = module._loss(CLOUD, None, Settings(Recipe(1), 2, 4))
+    value, (_, metrics) = loss(params, state, jax.random.key(0), batch)
     logits = np.asarray(chain.apply(CLOUD, task.cloud_variables, features), np.float64)
     losses = logsumexp(logits, 1) - logits[np.arange(6), labels]
     assert value == pytest.approx(losses[2:].mean() + 0.7 * losses[:2].mean(), rel=1e-5)
@@ -104,7 +80,7 @@ def test_eq_3_is_the_printed_sum(task):
 def test_a_step_pairs_secrets_with_covers_and_draws_public_images_of_all_labels(task):
     settings = Settings(Recipe(1), 16, 64)
     stego = STEGO["lsb"](3)
-    draw = module._draw(EDGE, CLOUD, (), stego, settings)
+    draw = module._draw(EDGE, CLOUD, None, stego, settings)
     data = module._Data(task, jnp.float32(1), ())
     batch = draw(jax.random.key(0), 0, data)
     again, later = (draw(jax.random.key(0), i, data) for i in (0, 1))
@@ -167,9 +143,42 @@ def test_scales_are_per_channel_deviations():
     "shape", [(13, 13, 32), (32, 32, 64), (5, 5, 4), (6, 6, 8), (120,)]
 )
 def test_the_branch_fits_any_features(shape):
-    layers = covert.branch(shape, 8, 7, 1)
-    wide = (*shape[:-1], 2 * shape[-1])
-    assert chain.describe(layers, wide)[-1].shape == (7,)
+    layers = covert.branch(shape, 8, 7, 3)
+    magnified = jnp.zeros((2, *shape[:-1], 2 * shape[-1]))
+    variables = covert.init_branch(jax.random.key(0), layers, magnified)
+    logits, shown = covert.look(layers, variables, magnified)
+    assert logits.shape == (2, 7)
+    assert shown is None if len(shape) == 1 else shown.shape == (2, *shape[:2], 3)
+
+
+@pytest.mark.parametrize("size, cells, border", [(28, 13, 1), (32, 30, 1), (32, 32, 0)])
+def test_coarse_averages_what_a_cell_sees(size, cells, border):
+    images = np.random.default_rng(0).random((2, size, size, 3)).astype(np.float32)
+    coarse = covert.coarse(jnp.asarray(images), (cells, cells, 5))
+    stride = size // cells
+    for i, j in ((0, 0), (3, 7), (cells - 1, cells - 1)):
+        rows, columns = (
+            slice(border + k * stride, border + (k + 1) * stride) for k in (i, j)
+        )
+        wanted = images[:, rows, columns].mean((1, 2))
+        np.testing.assert_allclose(coarse[:, i, j], wanted, rtol=1e-5)
+
+
+def test_the_reader_learns_to_show_the_secret_and_nothing_else(task):
+    """A step's targets: the secrets, coarsely, then empty pictures."""
+    settings = Settings(Recipe(1), 16, 8, covert_filters=4, cover_candidates=3)
+    stego, branch = STEGO["lsb"](3), covert.branch((6, 6, 8), 4, 4, 1)
+    scales, _ = module._scales(EDGE, stego, jax.random.key(0), task)
+    draw = module._draw(EDGE, CLOUD, branch, stego, settings)
+    batch = draw(jax.random.key(1), 0, module._Data(task, jnp.float32(1), scales))
+    assert batch.secrets.shape == (24, 6, 6, 1)
+    assert bool((batch.secrets[:16].max((1, 2, 3)) > 0.3).all())
+    np.testing.assert_array_equal(batch.secrets[16:], 0)
+    # Bars: a secret's label 2 or 3 is a bright row, in the upper or lower half.
+    upper = batch.secrets[:16, :3].sum((1, 2, 3)) > batch.secrets[:16, 3:].sum(
+        (1, 2, 3)
+    )
+    np.testing.assert_array_equal(upper, batch.labels[:16] == 2)
 
 
 @pytest.mark.parametrize("covers_per_secret", [0, 1, 3])
