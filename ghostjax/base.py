@@ -9,10 +9,11 @@ sets are uint8 [N, H, W, C], labels int32, features whatever shape crosses the c
 """
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from jax import Array
+
+from ghostjax.names import unknown
 
 Images = Array  # float32 [B, H, W, C] in [0, 1]
 Bytes = Array  # uint8 [N, H, W, C]
@@ -124,10 +125,7 @@ def limit(knowledge: Knowledge, needs: tuple[str, ...]) -> Knowledge:
     """
     for name in needs:
         if name not in Knowledge._fields:
-            near = get_close_matches(name, Knowledge._fields, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            known = ", ".join(Knowledge._fields)
-            raise ValueError(f"no knowledge {name!r}: {hint}there are {known}")
+            raise ValueError(unknown("knowledge", name, Knowledge._fields))
         if getattr(knowledge, name) is None:
             raise ValueError(
                 f"the attack needs {name!r}, which this threat model does not give: "

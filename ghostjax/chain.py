@@ -7,7 +7,6 @@ edge and cloud, each again a chain, each running on its own slice of the variabl
 """
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from math import prod
 from typing import Any, NamedTuple
 
@@ -15,6 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from ghostjax.names import unknown
 
 Chain = tuple[tuple[str, nn.Module], ...]
 Variables = Mapping[str, Mapping[str, Any]]
@@ -74,9 +75,7 @@ def cut(chain: Chain, name: str) -> tuple[Chain, Chain]:
     """
     names = [layer for layer, _ in chain]
     if name not in names:
-        near = get_close_matches(name, names, 1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"no layer {name!r}: {hint}layers are {', '.join(names)}")
+        raise ValueError(unknown("layer", name, names))
     place = names.index(name) + 1
     if place == len(chain):
         raise ValueError(f"cut {name!r} is the last layer: nothing is left for a cloud")

@@ -12,12 +12,13 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from types import GenericAlias, UnionType
 from typing import Any, Literal, get_args, get_origin
 
 import tomli_w
+
+from ghostjax.names import unknown
 
 
 @dataclass(frozen=True)
@@ -271,11 +272,7 @@ def _typed(value: Any, kind: Any, key: str, where: str) -> Any:
 
 def _require_known(key: Any, known: Any, where: str, kind: str = "key") -> None:
     if key not in known:
-        near = get_close_matches(str(key), list(known), 1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"{where}: unknown {kind} {key!r}: {hint}known: {', '.join(known)}"
-        )
+        raise ValueError(f"{where}: {unknown(kind, key, known)}")
 
 
 def _require(good: bool, key: str, value: Any, wanted: str) -> None:

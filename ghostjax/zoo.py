@@ -6,7 +6,6 @@ batch norm or dropout count those nowhere in K, so cut by name; `k` gives the na
 """
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import NamedTuple
 
 from ghostjax.chain import Chain
@@ -20,6 +19,7 @@ from ghostjax.layers import (
     Relu,
     Sigmoid,
 )
+from ghostjax.names import unknown
 
 _IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -41,11 +41,7 @@ def network(name: str) -> Network:
       ValueError: no network of that name (the nearest and the list are given).
     """
     if name not in NETWORKS:
-        near = get_close_matches(name, NETWORKS, 1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"no network {name!r}: {hint}networks are {', '.join(NETWORKS)}"
-        )
+        raise ValueError(unknown("network", name, NETWORKS))
     return NETWORKS[name]
 
 

@@ -1,7 +1,8 @@
 """The data sets ghostjax knows: shapes, classes, publishers, terms. Data only."""
 
-from difflib import get_close_matches
 from typing import NamedTuple
+
+from ghostjax.names import unknown
 
 
 class DataError(ValueError):
@@ -137,9 +138,5 @@ DATASETS: dict[str, Info] = {
 def info(name: str) -> Info:
     """The entry of `DATASETS`; DataError with the nearest name for an unknown one."""
     if name not in DATASETS:
-        near = get_close_matches(name, DATASETS, 1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise DataError(
-            f"unknown data set {name!r}: {hint}known: {', '.join(DATASETS)}"
-        )
+        raise DataError(unknown("data set", name, DATASETS))
     return DATASETS[name]
