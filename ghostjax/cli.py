@@ -86,18 +86,16 @@ def override(base: config.Config, overrides: Sequence[str]) -> config.Config:
     """The config with `--section.key value` words applied.
 
     `--stego.name`, `--defense.name` and `--attack.name` change the member of a table;
-    its other keys then start from their defaults.
+    keys that both members have keep their values, others start from their defaults.
     """
     words = list(overrides)
     for section in config.TABLES:
-        for spelling in (f"--{section}.name", f"--{section}.name="):
-            place = next((i for i, w in enumerate(words) if w.startswith(spelling)), -1)
-            if place >= 0 and (spelling.endswith("=") or words[place] == spelling):
-                taken = words[place].partition("=")[2] or words[place + 1]
-                del words[place : place + (1 if "=" in words[place] else 2)]
-                cls = config.section_class(section, taken, "command line")
-                if type(getattr(base, section)) is not cls:
-                    base = replace(base, **{section: cls()})
+        name, old = _take(words, f"--{section}.name"), getattr(base, section)
+        cls = config.section_class(section, name or old.name, "command line")
+        if type(old) is not cls:
+            shared = {key for key in vars(cls()) if key != "name" and key in vars(old)}
+            member = cls(**{key: getattr(old, key) for key in shared})
+            base = replace(base, **{section: member})
     words = ["--help" if word == "--help-keys" else word for word in words]
     changed = tyro.cli(
         config.Config,
@@ -107,6 +105,19 @@ def override(base: config.Config, overrides: Sequence[str]) -> config.Config:
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
     )
     return config.check(changed)
+
+
+def _take(words: list[str], flag: str) -> str | None:
+    """Takes `flag value` or `flag=value` out of the words; the value, or None."""
+    for place, word in enumerate(words):
+        head, equals, value = word.partition("=")
+        if head == flag:
+            if not equals and place + 1 == len(words):
+                raise ValueError(f"{flag} needs a value")
+            taken = words[place : place + (1 if equals else 2)]
+            del words[place : place + len(taken)]
+            return value if equals else taken[1]
+    return None
 
 
 def _data(given: argparse.Namespace, console: Console) -> None:

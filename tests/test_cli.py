@@ -86,3 +86,11 @@ def test_an_override_can_change_the_member_of_a_table(words):
     changed = cli.override(base, [*words, "--defense.cut", "conv1", "--seed", "1"])
     assert changed.defense == config.Plain(cut="conv1")
     assert changed.seed == 1
+
+
+def test_another_member_keeps_the_keys_that_both_have():
+    base = cli.override(config.load(CONFIGS / "smoke.toml"), ["--defense.cut", "conv2"])
+    changed = cli.override(base, ["--defense.name", "plain"])
+    assert changed.defense == config.Plain(cut="conv2")
+    with pytest.raises(ValueError, match="--defense.name needs a value"):
+        cli.override(base, ["--defense.name"])
