@@ -102,10 +102,10 @@ def cnn4_bn(classes: int = 10) -> Chain:
         ("drop2", Dropout(0.25)),
         ("fc1", Dense(256)),
         ("fc1act", Relu()),
-        ("drop3", Dropout(0.5)),
+        ("drop3", Dropout(0.3)),
         ("fc2", Dense(128)),
         ("fc2act", Relu()),
-        ("drop4", Dropout(0.5)),
+        ("drop4", Dropout(0.3)),
         ("fc3", Dense(classes)),
     )
 
