@@ -15,7 +15,7 @@ import numpy as np
 import timing
 from rich.console import Console
 
-from ghostjax import config, experiment, report, runtime
+from ghostjax import config, experiment, report, runtime, sections
 
 HERE = Path(__file__).parent
 GAMMAS, SEEDS = ("1:9", "2:8", "3:7", "4:6"), (0, 1, 2)
@@ -53,7 +53,7 @@ def row(name: str, gamma: str, seed: int, attack: bool = False) -> dict:
     chosen = config.load(HERE.parent / "configs" / f"{name}.toml")
     chosen = replace(chosen, seed=seed, data=replace(chosen.data, gamma=gamma))
     if not attack:
-        chosen = replace(chosen, attack=config.NoAttack())
+        chosen = replace(chosen, attack=sections.NoAttack())
     folder = experiment.run(chosen, Path("runs"), Console())
     whole = report.read_row(folder)
     attacked = [key for key in whole if key.startswith(("psnr_", "ssim_"))]

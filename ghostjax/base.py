@@ -78,18 +78,17 @@ class Defense(NamedTuple):
 class Knowledge(NamedTuple):
     """What an attacker may have besides the features themselves; None: he has it not.
 
-    Not a value to trace: some fields are functions. The architecture of a half is a
-    static choice of the attack that needs it.
+    Not a value to trace: one field is a function. The architecture of a half and the
+    stego method are static choices of the attack that needs them.
     """
 
     edge_variables: Params = None  # of the layers before the cut
     cloud_variables: Params = None  # of the layers behind it
-    query: Callable[[Images], Features] | None = None  # any image through the edge
+    query: Callable[[Key, Images], Features] | None = None  # any image, as it is sent
     public_images: Bytes | None = None  # uint8 [N, H, W, C]
     public_labels: Labels | None = None  # int32 [N], theirs
     perturbed_pairs: tuple[Bytes, Bytes] | None = None  # a generator's (after, before)
-    stego: Stego | None = None  # the method
-    stego_params: Params = None  # what the method learned; () where nothing
+    stego_params: Params = None  # what the stego method learned; () where nothing
 
 
 class Attack(NamedTuple):
@@ -103,11 +102,14 @@ class Attack(NamedTuple):
     name: str
     needs: tuple[str, ...]
     """Names of the fields of `Knowledge` that it uses."""
-    fit: Callable[[Key, Knowledge], Params]
-    """`fit(key, knowledge) -> params`."""
+    fit: Callable[[Key, Knowledge, Any], tuple[Params, Any]]
+    """`fit(key, knowledge, train) -> (params, metrics)`. `train` as for a defense; an
+    attack that trains several things names them by `train(..., part=name)`. Metrics are
+    {part: {name: [steps]}}, {} for an attack without training."""
     invert: Callable[[Params, Key, Features], tuple[Images, Any]]
-    """`invert(params, key, features [B, ...]) -> (images [B, H, W, C], trace)`. The
-    trace is a pytree that shows how the search went; its meaning is the attack's."""
+    """`invert(params, key, features [B, ...]) -> (images [B, H, W, C], trace)`, each
+    target independent of the others. The trace, a pytree of arrays [B, ...] or (),
+    shows how the search went; its meaning is the attack's."""
 
 
 def limit(knowledge: Knowledge, needs: tuple[str, ...]) -> Knowledge:

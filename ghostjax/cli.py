@@ -3,14 +3,14 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ghostjax import __version__, config
+from ghostjax import __version__, config, sections
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,23 +82,28 @@ def _run(path: Path, output: Path, overrides: list[str], console: Console) -> No
     console.print(f"report: {page}", highlight=False)
 
 
-def override(base: config.Config, overrides: Sequence[str]) -> config.Config:
+def override(base: sections.Config, overrides: Sequence[str]) -> sections.Config:
     """The config with `--section.key value` words applied.
 
-    `--stego.name`, `--defense.name` and `--attack.name` change the member of a table;
-    keys that both members have keep their values, others start from their defaults.
+    `--stego.name`, `--defense.name`, `--attack.name` and `--denoise.name` change the
+    member of a table; keys that both members have keep their values, others start from
+    their defaults. `--attack.preset` fills in all of a preset's keys.
     """
     words = list(overrides)
-    for section in config.TABLES:
+    for section in sections.TABLES:
         name, old = _take(words, f"--{section}.name"), getattr(base, section)
         cls = config.section_class(section, name or old.name, "command line")
         if type(old) is not cls:
             shared = {key for key in vars(cls()) if key != "name" and key in vars(old)}
             member = cls(**{key: getattr(old, key) for key in shared})
             base = replace(base, **{section: member})
+    if preset := _take(words, "--attack.preset"):
+        tree = {**asdict(sections.Rmle()), **sections.PRESETS.get(preset, {})}
+        own = {key: tree[key] for key in sections.PRESETS["authors"]}
+        base = replace(base, attack=replace(base.attack, preset=preset, **own))
     words = ["--help" if word == "--help-keys" else word for word in words]
     changed = tyro.cli(
-        config.Config,
+        sections.Config,
         prog="ghostjax run CONFIG",
         default=base,
         args=words,

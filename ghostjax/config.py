@@ -1,9 +1,10 @@
 """One experiment as data: frozen dataclasses, read from strict TOML. Imports no jax.
 
 A file may say `extends = "other.toml"` (beside it) and then gives only what differs.
-`stego`, `defense` and `attack` are tables whose `name` picks the dataclass, and with it
-the keys allowed. Unknown keys, wrong types and impossible values raise ValueError with
-the value and the nearest name. `content_hash` names runs and cached parts.
+`stego`, `defense`, `attack` and `denoise` are tables whose `name` picks the dataclass
+(see `sections.py`), and with it the keys allowed. Unknown keys, wrong types and
+impossible values raise ValueError with the value and the nearest name. `content_hash`
+names runs and cached parts.
 """
 
 import dataclasses
@@ -11,7 +12,6 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import GenericAlias, UnionType
 from typing import Any, Literal, get_args, get_origin
@@ -19,124 +19,7 @@ from typing import Any, Literal, get_args, get_origin
 import tomli_w
 
 from ghostjax.names import unknown
-
-
-@dataclass(frozen=True)
-class Data:
-    """Which images, and which of their labels are sensitive."""
-
-    name: str = "digits"
-    """digits (embedded), mnist, cifar10, gtsrb or svhn_cropped."""
-    gamma: str = "2:8"
-    """n_s : n_c, sensitive to public labels."""
-    sensitive_labels: tuple[int, ...] = ()
-    """The sensitive labels by number; empty: gamma's share drawn from the seed."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """The network under attack and how it is trained (GHOST Table II)."""
-
-    network: str = "cnn2"
-    epochs: int = 20
-    batch_size: int = 256
-    learning_rate: float = 1e-3
-    optimizer: Literal["adam", "amsgrad", "adamw", "sgd"] = "adam"
-    schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
-    seed: int = 0
-    """Its own seed: runs that differ only in `seed` share one target."""
-
-
-@dataclass(frozen=True)
-class Lsb:
-    """Least-significant-bit substitution (GHOST III.B)."""
-
-    name: Literal["lsb"] = "lsb"
-    bits: int = 3
-    """zeta, 1 to 7: low bits of the cover that take the secret's high ones."""
-
-
-@dataclass(frozen=True)
-class Plain:
-    """No defense: the features of the secret itself cross the cut."""
-
-    name: Literal["plain"] = "plain"
-    cut: str = "pool1"
-
-
-@dataclass(frozen=True)
-class Ghost:
-    """GHOST: covert retraining of the cloud half (Algorithm 1, Eq. 3)."""
-
-    name: Literal["ghost"] = "ghost"
-    cut: str = "pool1"
-    weight: float = 1.0
-    """lambda of Eq. 3, the weight of the stego loss."""
-    steps: int = 1000
-    batch_size: int = 256
-    """Stego images a step."""
-    public_batch_size: int = 256
-    """Ordinary training images a step."""
-    learning_rate: float = 1e-3
-    optimizer: Literal["adam", "amsgrad", "adamw", "sgd"] = "adam"
-    schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
-    covers_per_secret: int = 1
-    """Covers each secret meets in an epoch; 0: the full product (toys)."""
-    cover_candidates: int = 1
-    """Random covers of which the edge takes the one the secret overlaps least."""
-    covert_filters: int = 0
-    """Filters of the covert branch beside the cloud; 0: the paper's literal cloud."""
-
-
-@dataclass(frozen=True)
-class NoAttack:
-    """The cloud does not try."""
-
-    name: Literal["none"] = "none"
-
-
-@dataclass(frozen=True)
-class Rmle:
-    """White-box feature inversion (regularised maximum likelihood, He et al.)."""
-
-    name: Literal["rmle"] = "rmle"
-    images: int = 100
-    """How many test images are attacked."""
-    steps: int = 500
-    learning_rate: float = 1e-2
-    optimizer: Literal["adam", "amsgrad"] = "amsgrad"
-    epsilon: float = 1e-3
-    """Adam's; 1e-3 is the authors', 1e-8 converges far better."""
-    distance: Literal["mean", "sum"] = "mean"
-    """Squared feature differences: averaged (the authors' code) or summed (paper)."""
-    total_variation: Literal["authors", "paper"] = "authors"
-    tv_weight: float = 1.0
-    """lambda of the total variation."""
-    tv_beta: float = 1.0
-    """Exponent beta of the paper's form; the authors' form has none."""
-    box: bool = False
-    """Keep pixels in [0, 1] during the search, not only at its end."""
-
-
-STEGOS: Mapping[str, type] = {"lsb": Lsb}
-DEFENSES: Mapping[str, type] = {"plain": Plain, "ghost": Ghost}
-ATTACKS: Mapping[str, type] = {"none": NoAttack, "rmle": Rmle}
-TABLES = {"stego": STEGOS, "defense": DEFENSES, "attack": ATTACKS}
-
-
-@dataclass(frozen=True)
-class Config:
-    """One experiment."""
-
-    name: str = "digits"
-    seed: int = 0
-    """Draws the sensitive labels, the pairs, the retraining and the attack."""
-    data: Data = field(default_factory=Data)
-    target: Target = field(default_factory=Target)
-    stego: Lsb = field(default_factory=Lsb)
-    defense: Ghost | Plain = field(default_factory=Ghost)
-    attack: Rmle | NoAttack = field(default_factory=Rmle)
-
+from ghostjax.sections import PRESETS, TABLES, Config
 
 _COUNTS = {
     "epochs",
@@ -145,9 +28,20 @@ _COUNTS = {
     "steps",
     "images",
     "cover_candidates",
+    "queries",
+    "width",
+    "cg_steps",
 }
-_RATES = {"learning_rate", "epsilon", "tv_beta"}
-_WEIGHTS = {"weight", "tv_weight", "covert_filters", "covers_per_secret"}
+_RATES = {"learning_rate", "train_rate", "epsilon", "tv_beta"}
+_WEIGHTS = {
+    "weight",
+    "tv_weight",
+    "covert_filters",
+    "covers_per_secret",
+    "level",
+    "noise",
+    "tolerance",
+}
 
 
 def check(config: Config) -> Config:
@@ -159,7 +53,7 @@ def check(config: Config) -> Config:
     _require(
         1 <= config.stego.bits <= 7, "stego.bits", config.stego.bits, "between 1 and 7"
     )
-    for section in ("target", "defense", "attack"):
+    for section in ("target", "defense", "attacker", "attack", "denoise"):
         for key, value in dataclasses.asdict(getattr(config, section)).items():
             if key in _COUNTS:
                 _require(value >= 1, f"{section}.{key}", value, "at least 1")
@@ -167,6 +61,8 @@ def check(config: Config) -> Config:
                 _require(value > 0, f"{section}.{key}", value, "above 0")
             if key in _WEIGHTS:
                 _require(value >= 0, f"{section}.{key}", value, "0 or more")
+            if key == "rate":
+                _require(0 <= value < 1, f"{section}.{key}", value, "in [0, 1)")
     return config
 
 
@@ -246,7 +142,10 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _section(cls: type, tree: Mapping[str, Any], section: str, where: str) -> Any:
     known = {f.name: f for f in dataclasses.fields(cls)}
-    values = {}
+    values: dict[str, Any] = {}
+    if "preset" in known:
+        preset = tree.get("preset", known["preset"].default)
+        values |= PRESETS.get(preset, {})
     for key, value in tree.items():
         _require_known(key, known, where, f"[{section}] key")
         values[key] = _typed(value, known[key].type, f"{section}.{key}", where)

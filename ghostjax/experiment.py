@@ -8,6 +8,7 @@ before a file is written.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,15 +19,16 @@ import numpy as np
 from rich.console import Console
 
 from ghostjax import chain as chains
-from ghostjax import leakage, parts, results, utility, zoo
+from ghostjax import attacker, leakage, parts, results, utility, zoo
 from ghostjax.attacks import build_attack
-from ghostjax.base import Attack, Defense, Knowledge, Stego, Task
+from ghostjax.base import Attack, Defense, Stego, Task
 from ghostjax.chain import Chain
 from ghostjax.classifier import LabelledImages, fit_classifier
-from ghostjax.config import Config, check, content_hash, to_toml
-from ghostjax.data import Dataset, Partition, load, partition, roles
+from ghostjax.config import check, content_hash, to_toml
+from ghostjax.data import Dataset, Partition, Split, load, partition, roles
 from ghostjax.defenses import build_defense
 from ghostjax.defenses.plain import plain
+from ghostjax.sections import Config
 from ghostjax.stego import STEGO
 from ghostjax.train import Recipe
 
@@ -45,6 +47,7 @@ class Plan(NamedTuple):
     stego: Stego
     defense: Defense
     attack: Attack | None
+    public: Split  # the attacker's own images
     recipe: Recipe  # of the target
 
 
@@ -109,6 +112,9 @@ def prepare(config: Config) -> Plan:
     _require_batch("target.batch_size", config.target.batch_size, count)
     if config.defense.name == "ghost":
         _require_batch("defense.batch_size", config.defense.batch_size, count)
+    defense = build_defense(config.defense, edge, cloud, shape, stego)
+    attacker.require_rows(config.attacker, len(dataset.test.labels), defense.hides)
+    public = attacker.public_images(config.attacker, dataset, config.seed)
     steps = -(-config.target.epochs * count // config.target.batch_size)
     recipe = Recipe(steps, config.target.optimizer, config.target.schedule)
     return Plan(
@@ -119,8 +125,9 @@ def prepare(config: Config) -> Plan:
         edge,
         cloud,
         stego,
-        build_defense(config.defense, edge, cloud, shape, stego),
-        build_attack(config.attack, edge, shape),
+        defense,
+        build_attack(config, edge, cloud, shape, stego, len(public.labels)),
+        public,
         recipe,
     )
 
@@ -140,14 +147,21 @@ def _execute(plan: Plan, folder: Path, shared: Path, console: Console) -> None:
 
     row = _settings(plan) | _utility(plan, task, params, measure_key)
     arrays: dict[str, np.ndarray] = {}
+    attack_metrics: Mapping[str, Any] = {}
     if plan.attack is not None:
-        console.print(f"{config.attack.name}  {config.attack.images} images")
-        leaked, arrays = _attack(plan, task, params, attack_key)
-        row |= leaked
+        wanted = len(config.attacker.rows) or config.attacker.images
+        console.print(f"{config.attack.name}  {wanted} images")
+        own = defense_folder.name, config.attacker, config.attack, config.denoise
+        attack_folder = shared / f"{config.attack.name}-{content_hash(*own)}"
+        train = parts.trainer(attack_folder, config.attack.name, console)
+        found = _attack(plan, task, params, attack_key, train, console)
+        row |= found.row
+        arrays, attack_metrics = found.arrays, found.metrics
     row["seconds_target"] = parts.seconds(target_folder)
     row["seconds_defense"] = parts.seconds(defense_folder)
     row["seconds_total"] = time.time() - began
     metrics = {"target": target_metrics, config.defense.name: defense_metrics}
+    metrics |= attack_metrics
     about = {"data": plan.dataset.source, "seed": config.seed}
     results.write(folder, row, metrics, arrays, about, began)
 
@@ -172,21 +186,25 @@ def _train_target(plan: Plan, folder: Path, console: Console) -> tuple[Task, Any
 
 
 def _attack(
-    plan: Plan, task: Task, params: Any, key: jax.Array
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    test = plan.dataset.test
+    plan: Plan, task: Task, params: Any, key: jax.Array, train: Any, console: Console
+) -> leakage.Leakage:
+    config = plan.config
+    stego = plan.stego if plan.defense.hides else None
     return leakage.measure(
         plan.attack,
-        Knowledge(task.edge_variables, task.cloud_variables),
+        attacker.knowledge(task, plan.defense, params, plan.public),
         plan.defense,
         params,
         key,
-        test.images,
-        test.labels,
-        _test_pairs(plan),
-        plan.config.attack.images,
-        stego=plan.stego if plan.defense.hides else None,
-        bits=plan.config.stego.bits,
+        attacker.targets(config.attacker, plan.dataset.test, _test_pairs(plan)),
+        plan.dataset.train,
+        train=train,
+        stego=stego,
+        bits=config.stego.bits,
+        queries=config.attacker.queries,
+        known_zeros=getattr(config.attack, "known_zeros", False),
+        reads_secrets=config.attack.name == "direct",
+        say=lambda line: console.print(line, highlight=False),
     )
 
 
@@ -240,7 +258,7 @@ def _config_columns(config: Config) -> dict[str, Any]:
         f"{section}.{key}": " ".join(map(str, value))
         if isinstance(value, tuple)
         else value
-        for section in ("target", "stego", "defense", "attack")
+        for section in ("target", "stego", "defense", "attacker", "attack", "denoise")
         for key, value in asdict(getattr(config, section)).items()
         if key not in ("name", "cut", "network")
     }

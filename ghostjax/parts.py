@@ -29,17 +29,20 @@ def trainer(folder: Path, name: str, console: Console) -> Callable[..., Any]:
     """A `train.fit` that keeps its state in `folder`, resumes, and shows progress.
 
     Args:
-      folder: the part's own folder.
+      folder: the part's own folder; a named `part` of it has a folder inside.
       name: what is trained, for people.
       console: where progress goes.
     """
 
-    def train(key, params, model_state, data, learning_rate, *, loss, draw, recipe):
-        with lock(folder, wait=True, console=console):
-            done = checkpoint.latest(folder)
-            _announce(folder, name, done, recipe.steps, console)
+    def train(
+        key, params, model_state, data, learning_rate, *, loss, draw, recipe, part=""
+    ):
+        own, title = folder / part, f"{name} {part}".strip()
+        with lock(own, wait=True, console=console):
+            done = checkpoint.latest(own)
+            _announce(own, title, done, recipe.steps, console)
             clock = {"began": time.monotonic()}
-            with progress(console, name, recipe.steps) as show:
+            with progress(console, title, recipe.steps) as show:
 
                 def on_chunk(step, metrics):
                     now = time.monotonic()
@@ -56,7 +59,7 @@ def trainer(folder: Path, name: str, console: Console) -> Callable[..., Any]:
                     loss=loss,
                     draw=draw,
                     recipe=recipe,
-                    folder=folder,
+                    folder=own,
                     chunk=max(recipe.steps // _CHUNKS, _SMALLEST),
                     on_chunk=on_chunk,
                 )

@@ -80,6 +80,7 @@ def fit(
     loss: Loss,
     draw: Draw,
     recipe: Recipe,
+    part: str = "",
     scanned: bool | None = None,
 ) -> tuple[TrainState, Mapping[str, Array]]:
     """Trains `params` for `recipe.steps` steps.
@@ -93,6 +94,7 @@ def fit(
       loss: see the module; gradients are taken with respect to `params`.
       draw: see the module.
       recipe: number of steps, optimizer, schedule.
+      part: which of several trainings this is; for callers that keep them on disk.
       scanned: as in `loop.run`; pass True under jit or pmap.
 
     Returns:

@@ -64,8 +64,8 @@ def rmle(
     """
     mean, std = _pixel_scale(edge)
 
-    def fit(key: Array, knowledge: Knowledge) -> Any:
-        return knowledge.edge_variables
+    def fit(key: Array, knowledge: Knowledge, train: Any) -> tuple[Any, Any]:
+        return knowledge.edge_variables, {}
 
     def invert(params: Any, key: Array, features: Array) -> tuple[Array, Array]:
         _require_features(edge, image_shape, params, features)
@@ -74,7 +74,7 @@ def rmle(
         rates = jnp.float32(learning_rate), jnp.float32(tv_weight)
         step = _make_step(edge, settings)
         (z, _), trace = loop.run(step, carry, settings.steps, params, features, *rates)
-        return jnp.clip(mean + std * z, 0.0, 1.0), trace
+        return jnp.clip(mean + std * z, 0.0, 1.0), trace.T
 
     return Attack("rmle", ("edge_variables",), fit, invert)
 

@@ -3,23 +3,30 @@
 `build_defense` is the table from a config section to a value.
 """
 
-from ghostjax import config
+from ghostjax import sections
 from ghostjax.base import Defense, Stego
 from ghostjax.chain import Chain
-from ghostjax.defenses import ghost, plain
+from ghostjax.defenses import dropout, ghost, noise, plain
 from ghostjax.train import Recipe
 
 
 def build_defense(
-    section: config.Plain | config.Ghost,
+    section: sections.Plain | sections.Noise | sections.Dropout | sections.Ghost,
     edge: Chain,
     cloud: Chain,
     image_shape: tuple[int, int, int],
     stego: Stego,
 ) -> Defense:
     """The defense a config asks for."""
-    if isinstance(section, config.Plain):
-        return plain.plain(edge, cloud)
+    match section:
+        case sections.Plain():
+            return plain.plain(edge, cloud)
+        case sections.Noise(level=level, distribution=distribution, place=place):
+            return noise.noise(
+                edge, cloud, level=level, distribution=distribution, place=place
+            )
+        case sections.Dropout(rate=rate, place=place, rescale=rescale):
+            return dropout.dropout(edge, cloud, rate=rate, place=place, rescale=rescale)
     settings = ghost.Settings(
         Recipe(section.steps, section.optimizer, section.schedule),
         section.batch_size,

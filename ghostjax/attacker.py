@@ -1,0 +1,135 @@
+"""Who attacks: which test images, with which images of his own, knowing what.
+
+The choices of `sections.Attacker`, turned into arrays. What he does with them is an
+`Attack`.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ghostjax.base import Defense, Knowledge, Task
+from ghostjax.data import Dataset, Split, load
+from ghostjax.sections import Attacker
+from ghostjax.utility import Pairs
+
+_NOISE_IMAGES = 50_000  # of an attacker who has no others; as many as He et al.'s
+
+
+class Targets(NamedTuple):
+    """The test images under attack, each with the cover it may be hidden in."""
+
+    secrets: np.ndarray  # uint8 [n, H, W, C]
+    labels: np.ndarray  # int32 [n]
+    covers: np.ndarray  # uint8 [n, H, W, C]
+    cover_labels: np.ndarray  # int32 [n]
+
+
+def targets(section: Attacker, test: Split, pairs: Pairs) -> Targets:
+    """The images under attack.
+
+    Args:
+      section: which ones.
+      test: the test split.
+      pairs: its secrets in random order and their covers.
+
+    Returns:
+      The first `section.images` secrets or test images, or those that `section.rows`
+      names; all of them if there are fewer.
+    """
+    chosen = _rows(section, test)
+    if chosen is None:
+        secrets, covers = (part[: section.images] for part in pairs)
+    else:
+        secrets, covers = chosen, np.resize(pairs.covers, len(chosen))
+    return Targets(
+        test.images[secrets],
+        test.labels[secrets],
+        test.images[covers],
+        test.labels[covers],
+    )
+
+
+def public_images(section: Attacker, dataset: Dataset, seed: int) -> Split:
+    """The attacker's own images, with labels where there are any (0 for noise).
+
+    Raises:
+      ValueError: held-out images where the targets are secrets, or a data set of
+        another shape.
+    """
+    kind, shape = section.public, dataset.train.images.shape[1:]
+    if kind == "train":
+        return dataset.train
+    if kind == "held_out":
+        chosen = _rows(section, dataset.test)
+        if chosen is None:
+            raise ValueError(
+                "attacker.public = 'held_out' goes with attacker.select = 'all' or "
+                "attacker.rows: the other test images are held out"
+            )
+        kept = np.setdiff1d(np.arange(len(dataset.test.labels)), chosen)
+        return Split(dataset.test.images[kept], dataset.test.labels[kept])
+    if kind == "noise":
+        draw = np.random.default_rng([seed, 3])
+        images = 127.5 + 127.5 * draw.standard_normal((_NOISE_IMAGES, *shape))
+        images = np.clip(np.rint(images), 0, 255).astype(np.uint8)
+        return Split(images, np.zeros(len(images), np.int32))
+    other = load(kind).train
+    if other.images.shape[1:] != shape:
+        raise ValueError(
+            f"attacker.public = {kind!r} has images {other.images.shape[1:]} and the "
+            f"target {shape}: choose another data set, train, held_out or noise"
+        )
+    return other
+
+
+def knowledge(task: Task, defense: Defense, params: Any, public: Split) -> Knowledge:
+    """All that the threat model gives; `base.limit` hands out what an attack declares.
+
+    Args:
+      task: the target network.
+      defense, params: what the attacker's own images pass through when he queries.
+      public: his images.
+    """
+
+    def query(key: jax.Array, images: jax.Array) -> jax.Array:
+        return defense.encode_public(params, key, images)
+
+    return Knowledge(
+        task.edge_variables,
+        task.cloud_variables,
+        query,
+        jnp.asarray(public.images),
+        jnp.asarray(public.labels),
+        stego_params=(),
+    )
+
+
+def require_rows(section: Attacker, count: int, hides: bool) -> None:
+    """Refuses targets that cannot be.
+
+    Raises:
+      ValueError: a row beyond the `count` test images, or images that are no secrets
+        where the defense hides secrets.
+    """
+    if hides and (section.rows or section.select == "all"):
+        raise ValueError(
+            "the defense hides secrets: attacker.select = 'all' and attacker.rows are "
+            "for defenses that hide nothing"
+        )
+    outside = [row for row in section.rows if not 0 <= row < count]
+    if outside:
+        raise ValueError(
+            f"attacker.rows names image {outside[0]}: the test split has {count} images"
+        )
+
+
+def _rows(section: Attacker, test: Split) -> np.ndarray | None:
+    """The rows under attack where the config names them, else None: the secrets."""
+    if section.rows:
+        return np.asarray(section.rows)
+    if section.select == "all":
+        return np.arange(min(section.images, len(test.labels)))
+    return None
