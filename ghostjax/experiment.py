@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from ghostjax import chain as chains
 from ghostjax import attacker, leakage, parts, results, utility, zoo
+from ghostjax import chain as chains
 from ghostjax.attacks import build_attack
 from ghostjax.base import Attack, Defense, Stego, Task
 from ghostjax.chain import Chain

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ghostjax import baselines, metrics
+from ghostjax.attacker import Targets
 from ghostjax.attacks.chunks import in_chunks
 from ghostjax.attacks.extract import extract
 from ghostjax.attacks.observe import average
-from ghostjax.attacker import Targets
 from ghostjax.base import Attack, Defense, Knowledge, Stego, limit
 from ghostjax.data import Split
 
