@@ -7,6 +7,7 @@ edge and cloud, each again a chain, each running on its own slice of the variabl
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -119,6 +120,11 @@ def describe(chain: Chain, image_shape: tuple[int, ...]) -> list[Layer]:
       chain: the layers.
       image_shape: [H, W, C] of one image.
     """
+    return list(_describe(chain, tuple(image_shape)))
+
+
+@lru_cache(maxsize=64)  # tracing every layer takes a tenth of a second
+def _describe(chain: Chain, image_shape: tuple[int, ...]) -> tuple[Layer, ...]:
     rows, x = [], jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     for name, layer in chain:
         y, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
@@ -128,4 +134,4 @@ def describe(chain: Chain, image_shape: tuple[int, ...]) -> list[Layer]:
         parameters = sum(leaf.size for leaf in leaves)
         rows.append(Layer(name, y.shape[1:], parameters, cost, 4 * values))
         x = y
-    return rows
+    return tuple(rows)

@@ -10,19 +10,19 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ghostjax import __version__, config, sections
+from ghostjax import __version__, config, device, sections, sweep
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script; exit status 0, or 2 with one line about bad input."""
     parser = _parser()
     given, overrides = parser.parse_known_args(arguments)
-    if overrides and given.command != "run":
+    if overrides and given.command not in _OVERRIDDEN:
         parser.error(f"unknown arguments: {' '.join(overrides)}")
     console = Console(soft_wrap=True) if not sys.stdout.isatty() else Console()
     try:
-        if given.command == "run":
-            _run(given.config, given.output, overrides, console)
+        if given.command in _OVERRIDDEN:
+            _OVERRIDDEN[given.command](given, overrides, console)
         else:
             _COMMANDS[given.command](given, console)
     except (ValueError, OSError) as error:
@@ -42,13 +42,26 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser(
         "run",
-        help="run one experiment, or continue it",
-        description="Runs the experiment of a config file; started again it continues. "
-        "Any key can be overridden: --seed 3 --attack.steps 500 --defense.name plain. "
+        help="run one experiment or a sweep, or continue it",
+        description="Runs what a config file holds; started again it continues. Any "
+        "key can be overridden: --seed 3 --attack.steps 500 --defense.name plain. "
         "`ghostjax run CONFIG --help-keys` lists them.",
     )
-    run.add_argument("config", type=Path, help="a TOML file, as in configs/")
-    run.add_argument("--output", type=Path, default=Path("runs"), help="default: runs")
+    cut = commands.add_parser(
+        "partition",
+        help="every cut's cost and leakage, and where to cut",
+        description="Attacks the config's defense at every cut of its network and "
+        "recommends the fastest cut that keeps the limits. Keys can be overridden as "
+        "for run; [device] describes edge, uplink and cloud.",
+    )
+    for name, (_, what) in device.LIMITS.items():
+        option = f"--{name.replace('_', '-')}"
+        cut.add_argument(option, type=float, metavar="X", help=what)
+    for command in (run, cut):
+        command.add_argument("config", type=Path, help="a TOML file, as in configs/")
+        command.add_argument(
+            "--output", type=Path, default=Path("runs"), help="default: runs"
+        )
     data = commands.add_parser("data", help="list data sets, or prepare one")
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("list", help="what is known and what is prepared")
@@ -68,18 +81,53 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(path: Path, output: Path, overrides: list[str], console: Console) -> None:
-    chosen = override(config.load(path), overrides)
+def _run(given: argparse.Namespace, overrides: Sequence[str], console: Console) -> None:
+    chosen = override_all(sweep.load(given.config), overrides)
     from ghostjax import experiment, report, runtime
 
     runtime.configure()
-    folder = experiment.run(chosen, output, console)
-    page = report.write_report(folder)
-    table = Table.grid(padding=(0, 2))
-    for name, text in report.summary(report.read_row(folder)):
-        table.add_row(name, text)
-    console.print(table, highlight=False)
+    if chosen.keys:
+        page = sweep.run(chosen, given.output, console)
+    else:
+        folder = experiment.run(chosen.members[0], given.output, console)
+        page = report.write_report(folder)
+        table = Table.grid(padding=(0, 2))
+        for name, text in report.summary(report.read_row(folder)):
+            table.add_row(name, text)
+        console.print(table, highlight=False)
     console.print(f"report: {page}", highlight=False)
+
+
+def _partition(
+    given: argparse.Namespace, overrides: Sequence[str], console: Console
+) -> None:
+    chosen = override_all(sweep.load(given.config), overrides)
+    named = {name: getattr(given, name) for name in device.LIMITS}
+    limits = {name: value for name, value in named.items() if value is not None}
+    from ghostjax import partitioning, runtime
+
+    runtime.configure()
+    page = partitioning.walk(chosen, limits, given.output, console)
+    console.print(f"report: {page}", highlight=False)
+
+
+def override_all(base: sweep.Sweep, overrides: Sequence[str]) -> sweep.Sweep:
+    """The sweep with the words applied to every member.
+
+    Raises:
+      ValueError: a word for what the sweep itself varies, or members made equal.
+    """
+    for word in overrides:
+        key = word.removeprefix("--").partition("=")[0].replace("-", "_")
+        if key in base.keys:
+            raise ValueError(
+                f"{word.partition('=')[0]}: the config sweeps over {key}: change it "
+                "there"
+            )
+    if not overrides:
+        return base
+    changed = [override(member, overrides) for member in base.members]
+    return base._replace(members=sweep.distinct(changed, base.keys))
 
 
 def override(base: sections.Config, overrides: Sequence[str]) -> sections.Config:
@@ -191,7 +239,7 @@ def _configs(given: argparse.Namespace, console: Console) -> None:
     if not given.folder.is_dir():
         raise ValueError(f"no folder {given.folder}: give the one that holds configs")
     for path in sorted(given.folder.glob("*.toml")):
-        config.load(path)  # a config that does not load is named here
+        sweep.load(path)  # a config that does not load is named here
         header = [
             line[1:].strip()
             for line in path.read_text().splitlines()
@@ -226,6 +274,7 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
+_OVERRIDDEN = {"run": _run, "partition": _partition}
 _COMMANDS = {
     "data": _data,
     "networks": _networks,

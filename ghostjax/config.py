@@ -32,7 +32,15 @@ _COUNTS = {
     "width",
     "cg_steps",
 }
-_RATES = {"learning_rate", "train_rate", "epsilon", "tv_beta"}
+_RATES = {
+    "learning_rate",
+    "train_rate",
+    "epsilon",
+    "tv_beta",
+    "edge_gflops",
+    "uplink_mbps",
+    "cloud_gflops",
+}
 _WEIGHTS = {
     "weight",
     "tv_weight",
@@ -41,7 +49,12 @@ _WEIGHTS = {
     "level",
     "noise",
     "tolerance",
+    "edge_watts",
+    "radio_watts",
+    "radio_watts_per_mbps",
+    "round_trip_ms",
 }
+SWEEP_KEYS = ("sweep", "variants")
 
 
 def check(config: Config) -> Config:
@@ -53,7 +66,7 @@ def check(config: Config) -> Config:
     _require(
         1 <= config.stego.bits <= 7, "stego.bits", config.stego.bits, "between 1 and 7"
     )
-    for section in ("target", "defense", "attacker", "attack", "denoise"):
+    for section in ("target", "defense", "attacker", "attack", "denoise", "device"):
         for key, value in dataclasses.asdict(getattr(config, section)).items():
             if key in _COUNTS:
                 _require(value >= 1, f"{section}.{key}", value, "at least 1")
@@ -67,12 +80,52 @@ def check(config: Config) -> Config:
 
 
 def load(path: Path) -> Config:
-    """Reads a config file, following `extends`.
+    """Reads the config file of one experiment, following `extends`.
 
     Raises:
-      ValueError: no such file, malformed TOML, unknown key, wrong type, bad value.
+      ValueError: no such file, malformed TOML, unknown key, wrong type, bad value; or
+        a sweep, which is many experiments (`sweep.load`).
     """
-    return build(_read(path, ()), str(path))
+    tree = read(path)
+    for key in SWEEP_KEYS:
+        if key in tree:
+            raise ValueError(
+                f"{path}: holds many experiments ({key}): `ghostjax run` runs them all"
+            )
+    return build(tree, str(path))
+
+
+def read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The nested mappings of a config file, laid over those that it extends."""
+    path = path.resolve()
+    if path in seen:
+        raise ValueError(f"{path}: extends itself through {seen[-1]}")
+    try:
+        tree = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f"cannot read config {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid TOML: {error}") from error
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return tree
+    return merge(read(path.parent / parent, (*seen, path)), tree)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`, key by key; a sweep replaces the one it meets."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if not (isinstance(old, Mapping) and isinstance(value, Mapping)):
+            merged[key] = value
+        elif key in SWEEP_KEYS:
+            merged[key] = value
+        elif "name" in value and key in TABLES and value["name"] != old.get("name"):
+            merged[key] = value  # another member of the table has other keys
+        else:
+            merged[key] = merge(old, value)
+    return merged
 
 
 def build(tree: Mapping[str, Any], where: str = "config") -> Config:
@@ -109,35 +162,6 @@ def content_hash(*parts: Any) -> str:
     plain = [dataclasses.asdict(p) if dataclasses.is_dataclass(p) else p for p in parts]
     text = json.dumps(plain, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    path = path.resolve()
-    if path in seen:
-        raise ValueError(f"{path}: extends itself through {seen[-1]}")
-    try:
-        tree = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ValueError(f"cannot read config {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid TOML: {error}") from error
-    parent = tree.pop("extends", None)
-    if parent is None:
-        return tree
-    return _merge(_read(path.parent / parent, (*seen, path)), tree)
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        if not (isinstance(old, Mapping) and isinstance(value, Mapping)):
-            merged[key] = value
-        elif "name" in value and key in TABLES and value["name"] != old.get("name"):
-            merged[key] = value  # another member of the table has other keys
-        else:
-            merged[key] = _merge(old, value)
-    return merged
 
 
 def _section(cls: type, tree: Mapping[str, Any], section: str, where: str) -> Any:

@@ -8,7 +8,7 @@ before a file is written.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from ghostjax import attacker, leakage, parts, results, utility, zoo
 from ghostjax import chain as chains
 from ghostjax.attacks import build_attack
 from ghostjax.base import Attack, Defense, Stego, Task
-from ghostjax.chain import Chain
+from ghostjax.chain import Chain, Variables
 from ghostjax.classifier import LabelledImages, fit_classifier
 from ghostjax.config import check, content_hash, to_toml
 from ghostjax.data import Dataset, Partition, Split, load, partition, roles
@@ -51,13 +51,17 @@ class Plan(NamedTuple):
     recipe: Recipe  # of the target
 
 
-def run(config: Config, output: Path, console: Console) -> Path:
+def run(
+    config: Config, output: Path, console: Console, kept: dict[str, Any] | None = None
+) -> Path:
     """Runs an experiment, or continues it, or finds it finished.
 
     Args:
       config: what to do.
       output: folder of run folders; trained parts are shared in `output/parts`.
       console: progress goes there.
+      kept: give several runs of one process the same dict, at first empty, and they
+        share the data, the target and its accuracy where those are the same.
 
     Returns:
       The run folder: config.toml, environment.json, metrics.jsonl, arrays.npz,
@@ -67,26 +71,32 @@ def run(config: Config, output: Path, console: Console) -> Path:
       ValueError: anything in the config that cannot be done, before a file is written.
       train.NonFiniteLoss: training diverged; the last good checkpoint is kept.
     """
-    plan = prepare(config)
+    kept = {} if kept is None else kept
+    plan = prepare(config, kept)
     folder = output / f"{config.name}-{run_hash(plan)[:8]}"
     with parts.lock(folder, wait=False, console=console):
         if (folder / "row.parquet").exists():
             console.print(f"already finished: {folder}", highlight=False)
             return folder
         (folder / "config.toml").write_text(to_toml(config))
-        _execute(plan, folder, output / "parts", console)
+        _execute(plan, folder, output / "parts", console, kept)
     return folder
 
 
 def run_hash(plan: Plan) -> str:
-    """Names the run by its config and data; the config's own name does not count."""
-    content = {key: value for key, value in vars(plan.config).items() if key != "name"}
+    """Names the run by its config and data; what changes no result does not count."""
+    idle = ("name", "device")
+    content = {k: value for k, value in vars(plan.config).items() if k not in idle}
     ordered = (content[key] for key in sorted(content))
     return content_hash(_FORMAT, _fingerprint(plan.dataset), *ordered)
 
 
-def prepare(config: Config) -> Plan:
+def prepare(config: Config, kept: dict[str, Any] | None = None) -> Plan:
     """Looks everything up and refuses what cannot work.
+
+    Args:
+      config: what to do.
+      kept: see `run`.
 
     Raises:
       ValueError: unknown data set, network or layer; data not prepared; a partition
@@ -95,7 +105,8 @@ def prepare(config: Config) -> Plan:
     """
     check(config)
     network = zoo.network(config.target.network)
-    dataset = load(config.data.name)
+    name = config.data.name
+    dataset = _once({} if kept is None else kept, "data", name, lambda: load(name))
     classes = len(dataset.class_names)
     shape = dataset.train.images.shape[1:]
     if shape != network.image_shape:
@@ -132,11 +143,16 @@ def prepare(config: Config) -> Plan:
     )
 
 
-def _execute(plan: Plan, folder: Path, shared: Path, console: Console) -> None:
+def _execute(
+    plan: Plan, folder: Path, shared: Path, console: Console, kept: dict[str, Any]
+) -> None:
     began, config = time.time(), plan.config
     digest = content_hash(_FORMAT, _fingerprint(plan.dataset), config.target)
     target_folder = shared / f"target-{digest}"
-    task, target_metrics = _train_target(plan, target_folder, console)
+    target = _once(
+        kept, "target", target_folder, lambda: _target(plan, target_folder, console)
+    )
+    task, pairs = _task(plan, target), _test_pairs(plan)
 
     own = plan.partition.sensitive, config.stego, config.defense, config.seed
     defense_folder = shared / f"{config.defense.name}-{content_hash(digest, *own)}"
@@ -145,7 +161,12 @@ def _execute(plan: Plan, folder: Path, shared: Path, console: Console) -> None:
     train = parts.trainer(defense_folder, config.defense.name, console)
     params, defense_metrics = plan.defense.fit(defense_key, task, train)
 
-    row = _settings(plan) | _utility(plan, task, params, measure_key)
+    same = target_folder, plan.partition, config.seed
+    undefended = _once(
+        kept, "undefended", same, lambda: _undefended(plan, task, measure_key, pairs)
+    )
+    row = _settings(plan)
+    row |= _utility(plan, params, measure_key, pairs, undefended)
     arrays: dict[str, np.ndarray] = {}
     attack_metrics: Mapping[str, Any] = {}
     if plan.attack is not None:
@@ -154,23 +175,30 @@ def _execute(plan: Plan, folder: Path, shared: Path, console: Console) -> None:
         own = defense_folder.name, config.attacker, config.attack, config.denoise
         attack_folder = shared / f"{config.attack.name}-{content_hash(*own)}"
         train = parts.trainer(attack_folder, config.attack.name, console)
-        found = _attack(plan, task, params, attack_key, train, console)
+        found = _attack(plan, task, params, attack_key, pairs, train, console)
         row |= found.row
         arrays, attack_metrics = found.arrays, found.metrics
     row["seconds_target"] = parts.seconds(target_folder)
     row["seconds_defense"] = parts.seconds(defense_folder)
     row["seconds_total"] = time.time() - began
-    metrics = {"target": target_metrics, config.defense.name: defense_metrics}
+    metrics = {"target": target.metrics, config.defense.name: defense_metrics}
     metrics |= attack_metrics
     about = {"data": plan.dataset.source, "seed": config.seed}
     results.write(folder, row, metrics, arrays, about, began)
 
 
-def _train_target(plan: Plan, folder: Path, console: Console) -> tuple[Task, Any]:
-    """The task for the defense, around a trained target; and its metrics."""
+class _Target(NamedTuple):
+    """A trained target network and what it was trained on."""
+
+    variables: Variables
+    data: LabelledImages
+    metrics: Any
+
+
+def _target(plan: Plan, folder: Path, console: Console) -> _Target:
     train, settings = plan.dataset.train, plan.config.target
     data = LabelledImages(jnp.asarray(train.images), jnp.asarray(train.labels))
-    target, metrics = fit_classifier(
+    variables, metrics = fit_classifier(
         jax.random.key(settings.seed),
         plan.network,
         data,
@@ -179,14 +207,25 @@ def _train_target(plan: Plan, folder: Path, console: Console) -> tuple[Task, Any
         learning_rate=settings.learning_rate,
         train=parts.trainer(folder, "target", console),
     )
-    halves = chains.select(plan.edge, target), chains.select(plan.cloud, target)
-    role = roles(train.labels, plan.partition)
+    return _Target(variables, data, metrics)
+
+
+def _task(plan: Plan, target: _Target) -> Task:
+    """The task for the defense, around the trained target."""
+    halves = (chains.select(x, target.variables) for x in (plan.edge, plan.cloud))
+    role = roles(plan.dataset.train.labels, plan.partition)
     covers, secrets = jnp.asarray(role.covers), jnp.asarray(role.secrets)
-    return Task(*halves, *data, covers, secrets), metrics
+    return Task(*halves, *target.data, covers, secrets)
 
 
 def _attack(
-    plan: Plan, task: Task, params: Any, key: jax.Array, train: Any, console: Console
+    plan: Plan,
+    task: Task,
+    params: Any,
+    key: jax.Array,
+    pairs: utility.Pairs,
+    train: Any,
+    console: Console,
 ) -> leakage.Leakage:
     config = plan.config
     stego = plan.stego if plan.defense.hides else None
@@ -196,7 +235,7 @@ def _attack(
         plan.defense,
         params,
         key,
-        attacker.targets(config.attacker, plan.dataset.test, _test_pairs(plan)),
+        attacker.targets(config.attacker, plan.dataset.test, pairs),
         plan.dataset.train,
         train=train,
         stego=stego,
@@ -208,17 +247,38 @@ def _attack(
     )
 
 
-def _utility(plan: Plan, task: Task, params: Any, key: jax.Array) -> dict[str, float]:
-    test, seed = plan.dataset.test, plan.config.seed
-    shared = key, test.images, test.labels, _test_pairs(plan), plan.partition, seed
-    row = utility.measure(plan.defense, params, *shared)
+def _undefended(
+    plan: Plan, task: Task, key: jax.Array, pairs: utility.Pairs
+) -> dict[str, float]:
+    """How well the target itself answers; the same at every cut."""
     target = plain(plan.edge, plan.cloud)
     own, _ = target.fit(key, task, None)
-    undefended = utility.measure(target, own, *shared)
+    return _measured(plan, target, own, key, pairs)
+
+
+def _utility(
+    plan: Plan,
+    params: Any,
+    key: jax.Array,
+    pairs: utility.Pairs,
+    undefended: dict[str, float],
+) -> dict[str, float]:
+    if plan.defense.name == "plain":
+        row = dict(undefended)
+    else:
+        row = _measured(plan, plan.defense, params, key, pairs)
     for name in ("all", "public", "secret"):
         row[f"target_accuracy_{name}"] = undefended[f"accuracy_{name}"]
         row[f"target_accuracy_{name}_n"] = undefended[f"accuracy_{name}_n"]
     return row
+
+
+def _measured(
+    plan: Plan, defense: Defense, params: Any, key: jax.Array, pairs: utility.Pairs
+) -> dict[str, float]:
+    test = plan.dataset.test
+    images = test.images, test.labels, pairs, plan.partition
+    return utility.measure(defense, params, key, *images, plan.config.seed)
 
 
 def _test_pairs(plan: Plan) -> utility.Pairs:
@@ -272,3 +332,10 @@ def _fingerprint(dataset: Dataset) -> list[Any]:
 def _require_batch(key: str, size: int, count: int) -> None:
     if size > count:
         raise ValueError(f"{key} = {size}: the train split has only {count} images")
+
+
+def _once(kept: dict[str, Any], kind: str, key: Any, make: Callable[[], Any]) -> Any:
+    """The value for `key`, made if it is not the newest of its kind that is kept."""
+    if kind not in kept or kept[kind][0] != key:
+        kept[kind] = key, make()
+    return kept[kind][1]

@@ -1,8 +1,8 @@
-"""Pictures of a finished run: the panel, the strips, the curves, the gamma chart.
+"""Pictures of a finished run: the panel, the strips, the training curves.
 
 Images are uint8 NHWC with one or three channels and are shown as they are: black is 0,
 white is 255, nothing is stretched, and a pixel is enlarged to a square of equal pixels.
-The panel is composed pixel by pixel with Pillow, the charts are matplotlib Figures
+The panel is composed pixel by pixel with Pillow, the curves are a matplotlib Figure
 without pyplot. Imports no jax.
 """
 
@@ -156,7 +156,7 @@ def training(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
     parts = {
         str(record["part"]): None
         for record in metrics
-        if "part" in record and _finite(record.get("loss"))
+        if "part" in record and finite(record.get("loss"))
     }
     if not parts:
         return None
@@ -174,70 +174,10 @@ def training(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
     return figure
 
 
-def gamma_chart(rows: Sequence[Mapping[str, Any]], group: Sequence[str]) -> Figure:
-    """Accuracy over gamma, as in GHOST's Fig. 6: a point per run, a line of means.
-
-    Args:
-      rows: result rows with "gamma".
-      group: columns that tell the charts apart, one chart for each combination.
-    """
-    told = {tuple(row.get(key) for key in group): None for row in rows}
-    across = min(3, len(told))
-    down = -(-len(told) // across)
-    figure = Figure(
-        figsize=(1.5 + 4.2 * across, 3.9 * down + 0.5), layout="constrained"
-    )
-    axes = figure.subplots(down, across, squeeze=False, sharey=True)
-    for ax in axes.flat[len(told) :]:
-        ax.set_visible(False)
-    ticks = sorted({str(row["gamma"]) for row in rows if row.get("gamma")}, key=_share)
-    for ax, chosen in zip(axes.flat, told, strict=False):
-        kept = [r for r in rows if tuple(r.get(key) for key in group) == chosen]
-        named = zip(group, chosen, strict=True)
-        ax.set_title(", ".join(f"{key} {value}" for key, value in named), fontsize=10)
-        _accuracies(ax, kept, ticks)
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False)
-    return figure
-
-
-_SERIES = {
-    "accuracy_secret": ("secret images", COLOURS[0], "-"),
-    "accuracy_public": ("public images", COLOURS[2], "-"),
-    "control_constant_answer": ("constant answer", COLOURS[1], (0, (4, 4))),
-    "control_shuffled_secret": ("shuffled secret", COLOURS[3], (4, (4, 4))),
-    "control_cover_only": ("cover only", COLOURS[4], "--"),
-    "target_accuracy_public": ("target, public", FAINT, ":"),
-}
-
-
-def _accuracies(ax: Axes, rows: Sequence[Mapping[str, Any]], ticks: list[str]) -> None:
-    """Six series over gamma on one Axes."""
-    for key, (label, colour, style) in _SERIES.items():
-        by_tick: dict[int, list[float]] = {}
-        for row in rows:
-            if _finite(row.get(key)) and row.get("gamma"):
-                by_tick.setdefault(ticks.index(str(row["gamma"])), []).append(row[key])
-        xs = sorted(by_tick)
-        means = [float(np.mean(by_tick[x])) for x in xs]
-        marker = "o" if style == "-" else None
-        ax.plot(xs, means, ls=style, color=colour, label=label, marker=marker, ms=3.5)
-        if style == "-":
-            points = [(x, value) for x in xs for value in by_tick[x]]
-            ax.scatter(*zip(*points, strict=True) if points else ((), ()), s=26,
-                       facecolors="none", edgecolors=colour)  # fmt: skip
-    ax.set_xticks(range(len(ticks)), ticks)
-    ax.set_xlim(-0.3, len(ticks) - 0.7)
-    ax.set_ylim(-3, 103)
-    ax.set_xlabel("γ (sensitive : public labels)")
-    ax.set_ylabel("accuracy (%)")
-    _plain(ax)
-
-
 def _curves(ax: Axes, records: Sequence[Mapping[str, Any]], keys: list[str]) -> None:
     """One line per key; accuracies given in [0, 1] become percent."""
     for key, colour in zip(keys, cycle(COLOURS), strict=False):
-        points = {r["step"]: r[key] for r in records if _finite(r.get(key))}
+        points = {r["step"]: r[key] for r in records if finite(r.get(key))}
         steps = sorted(points)
         values = np.array([points[step] for step in steps], float)
         if "accuracy" in key and values.max() <= 1:
@@ -249,7 +189,7 @@ def _curves(ax: Axes, records: Sequence[Mapping[str, Any]], keys: list[str]) -> 
     ax.set_ylabel("loss" if "loss" in keys else "accuracy (%)" if percent else "")
     if len(keys) > 1:
         ax.legend(frameon=False, fontsize=8)
-    _plain(ax)
+    tidy(ax)
 
 
 def _keys(records: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -259,28 +199,21 @@ def _keys(records: Iterable[Mapping[str, Any]]) -> list[str]:
         key: None
         for record in records
         for key, value in record.items()
-        if _finite(value) and not any(word in key for word in skipped)
+        if finite(value) and not any(word in key for word in skipped)
     }
     return list(keys)
 
 
-def _plain(ax: Axes) -> None:
+def tidy(ax: Axes) -> None:
+    """The look that all charts share."""
     ax.grid(alpha=0.25, lw=0.6)
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _finite(value: Any) -> bool:
+def finite(value: Any) -> bool:
+    """Whether a value is a finite number."""
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     return number and bool(np.isfinite(value))
-
-
-def _share(gamma: str) -> float:
-    """The sensitive share of "n_s:n_c"; what is written otherwise comes last."""
-    try:
-        sensitive, public = (float(number) for number in gamma.split(":"))
-        return sensitive / (sensitive + public)
-    except (ValueError, ZeroDivisionError):
-        return 2.0
 
 
 def _labelled(

@@ -6,7 +6,7 @@ The columns are those of `tables`; any may be missing, and then nothing is said 
 from collections.abc import Mapping
 from math import sqrt
 
-from ghostjax.tables import NONE, Row, cell, count, number
+from ghostjax.tables import BASELINES, NONE, Row, cell, count, number
 
 CLEARLY = 1.0  # points, at least, that an accuracy must stand above a control
 PUBLIC_LOSS = 1.0  # points of public accuracy that hiding may cost
@@ -127,7 +127,31 @@ def _attacker(row: Row) -> str:
         return ""
     _, words, shown = max(ways)
     best = f"best pictures ({words})" if len(ways) > 1 else "pictures"
-    return f"the attacker's {best} have {shown} against the secret on average"
+    said = f"the attacker's {best} have {shown} against the secret on average"
+    return f"{said}{_nothing(row)}"
+
+
+def _nothing(row: Row) -> str:
+    """Says so where a picture without any feature has as good a PSNR and SSIM."""
+    best = []
+    for score in ("psnr", "ssim"):
+        found = [number(row, f"{score}_{name}_secret_mean") for name in _ATTACKED]
+        guessed = {
+            name: value
+            for name in BASELINES
+            if (value := number(row, f"{score}_{name}_secret_mean")) is not None
+            and name != "constant"  # which the attacker does not have
+        }
+        found = [value for value in found if value is not None]
+        if not found or not guessed or max(found) > max(guessed.values()):
+            return ""
+        name = max(guessed, key=guessed.__getitem__)
+        shown = cell(f"{score}_", guessed[name])
+        best.append(f"{score.upper()} {shown} ({BASELINES[name]})")
+    return (
+        f": he has recovered nothing, for without looking at any feature he has "
+        f"{' and '.join(best)}"
+    )
 
 
 def _above(row: Row, control: str) -> bool:

@@ -8,7 +8,6 @@ under "other". Imports no jax.
 
 import html
 import json
-from base64 import b64encode
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -19,17 +18,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
-from matplotlib.figure import Figure
 
-from ghostjax import figures, findings, tables
+from ghostjax import charts, figures, findings, page, tables
 from ghostjax.tables import Row, Table
 
 SETTINGS = ("data", "network", "cut", "defense", "stego", "bits", "gamma", "attack")
+_WITH_PICTURES = 24  # runs of a comparison; all have their own report
 _DRAWS = ("seed", "sensitive_labels")
 _RESULTS = (
     "accuracy_secret", "accuracy_secret_n", "control_constant_answer",
     "control_shuffled_secret", "control_cover_only", "accuracy_public",
     "target_accuracy_public", "covers_called_sensitive", "psnr_cover_stego_mean",
+    "accuracy_all", "target_accuracy_all",
     "psnr_reconstruction_secret_mean", "ssim_reconstruction_secret_mean",
     "psnr_extracted_secret_mean", "ssim_extracted_secret_mean", "seconds_total",
 )  # fmt: skip
@@ -45,13 +45,15 @@ def write_report(folder: Path) -> Path:
       ValueError: the run is not finished, or a file of it cannot be read.
     """
     row = read_row(folder)
-    body = [_heading(str(row.get("name", folder.name)), findings.subject(row))]
+    body = [page.heading(str(row.get("name", folder.name)), findings.subject(row))]
     body += _words(row) + _panel(folder)
-    body += [_table(table) for table in tables.tables(row)]
+    body += [page.table(table) for table in tables.tables(row)]
     body += _training(folder)
     body += _environment(folder) + _config(folder)
     path = folder / "report.html"
-    path.write_text(_page(str(row.get("name", folder.name)), body), encoding="utf-8")
+    path.write_text(
+        page.page(str(row.get("name", folder.name)), body), encoding="utf-8"
+    )
     return path
 
 
@@ -60,8 +62,8 @@ def compare(folders: Sequence[Path], output: Path) -> Path:
 
     Args:
       folders: finished run folders.
-      output: a folder, made if missing, that gets the two tables, report.html and,
-        where gamma varies, pictures/gamma.png.
+      output: a folder, made if missing, that gets the two tables, report.html and
+        pictures/*.png, the charts that `charts.charts` finds fitting.
 
     Returns:
       The path of output/report.html.
@@ -80,20 +82,19 @@ def compare(folders: Sequence[Path], output: Path) -> Path:
     # Beside the row's own settings, every config key ("defense.steps") can vary.
     keys = dict.fromkeys((*SETTINGS, *(k for row in rows for k in row if "." in k)))
     varying = [key for key in keys if len({str(r.get(key)) for r in rows}) > 1]
-    body = [_heading(f"{len(rows)} runs compared", _shared(rows[0], varying))]
+    body = [page.heading(f"{len(rows)} runs compared", _shared(rows[0], varying))]
     told = {tuple(str(row.get(key)) for key in (*varying, *_DRAWS)) for row in rows}
     if len(told) < len(rows):
-        body.append(_paragraph("caution", _ALIKE))
-    if "gamma" in varying:
-        group = [key for key in varying if key != "gamma"]
-        chart = figures.gamma_chart([r for r in rows if r.get("gamma")], group)
-        body.append(_chart(chart, pictures / "gamma.png", "Accuracy over γ", _GAMMA))
-    body.append(_table(_side_by_side(rows, varying)))
-    for folder, row in zip(folders, rows, strict=True):
+        body.append(page.paragraph("caution", _ALIKE))
+    for chart in charts.charts(rows, varying):
+        path = pictures / f"{chart.name}.png"
+        body.append(page.chart(chart.figure, path, chart.title, chart.caption))
+    body.append(page.table(_side_by_side(rows, varying)))
+    for folder, row in list(zip(folders, rows, strict=True))[:_WITH_PICTURES]:
         body += [f"<h2>{html.escape(folder.name)}</h2>", *_words(row)]
         body += _small_panel(folder)
     path = output / "report.html"
-    path.write_text(_page(f"{len(rows)} runs compared", body), encoding="utf-8")
+    path.write_text(page.page(f"{len(rows)} runs compared", body), encoding="utf-8")
     return path
 
 
@@ -130,17 +131,12 @@ _ALIKE = (
     "Some runs differ in nothing shown here: they are the same run, or their "
     "config.toml tells them apart."
 )
-_GAMMA = (
-    "Rings are runs (their draws of the sensitive labels), lines are means over them; "
-    "dashed lines are the controls. With one sensitive label a constant answer is "
-    "always right."
-)
 
 
 def _words(row: Row) -> list[str]:
     """The verdict and its cautions."""
-    cautions = [_paragraph("caution", line) for line in findings.cautions(row)]
-    return [_paragraph("verdict", findings.verdict(row)), *cautions]
+    cautions = [page.paragraph("caution", line) for line in findings.cautions(row)]
+    return [page.paragraph("verdict", findings.verdict(row)), *cautions]
 
 
 def _panel(folder: Path) -> list[str]:
@@ -155,7 +151,7 @@ def _panel(folder: Path) -> list[str]:
     for column in shown:
         figures.strip(column.images).save(pictures / f"{column.name}.png")
     data, name = (pictures / "panel.png").read_bytes(), _panel_name(shown)
-    return ["<h2>Pictures</h2>", _picture(data, name, _PANEL, "wide")]
+    return ["<h2>Pictures</h2>", page.picture(data, name, _PANEL, "wide")]
 
 
 def _small_panel(folder: Path) -> list[str]:
@@ -165,7 +161,7 @@ def _small_panel(folder: Path) -> list[str]:
         return []
     data = BytesIO()
     figures.panel(shown, 3).save(data, "PNG")
-    return [_picture(data.getvalue(), _panel_name(shown), "", "wide")]
+    return [page.picture(data.getvalue(), _panel_name(shown), "", "wide")]
 
 
 def _columns(folder: Path) -> list[figures.Column]:
@@ -208,7 +204,10 @@ def _training(folder: Path) -> list[str]:
     caption = f"Unreadable lines of metrics.jsonl, skipped: {torn}." if torn else ""
     (folder / "pictures").mkdir(exist_ok=True)
     picture = folder / "pictures" / "training.png"
-    return ["<h2>Training</h2>", _chart(figure, picture, "Training curves", caption)]
+    return [
+        "<h2>Training</h2>",
+        page.chart(figure, picture, "Training curves", caption),
+    ]
 
 
 def _environment(folder: Path) -> list[str]:
@@ -220,7 +219,7 @@ def _environment(folder: Path) -> list[str]:
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     lines = [(str(key), tables.text(value)) for key, value in found.items()]
-    return [_table(Table("Environment", ("", ""), lines))]
+    return [page.table(Table("Environment", ("", ""), lines))]
 
 
 def _config(folder: Path) -> list[str]:
@@ -261,87 +260,3 @@ def _arrow(rows: Sequence[Row]) -> pa.Table:
         except (pa.ArrowInvalid, pa.ArrowTypeError):
             made[name] = pa.array([None if v is None else str(v) for v in values])
     return pa.table(made)
-
-
-def _chart(figure: Figure, path: Path, name: str, caption: str) -> str:
-    figure.savefig(path, dpi=160)
-    return _picture(path.read_bytes(), name, caption)
-
-
-def _picture(png: bytes, name: str, caption: str, kind: str = "chart") -> str:
-    data = b64encode(png).decode()
-    image = f'<img alt="{html.escape(name)}" src="data:image/png;base64,{data}">'
-    words = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    return f'<figure class="{kind}"><div>{image}</div>{words}</figure>'
-
-
-def _heading(title: str, subject: str) -> str:
-    return f"<h1>{html.escape(title)}</h1><p class=subject>{html.escape(subject)}</p>"
-
-
-def _paragraph(kind: str, words: str) -> str:
-    mark = "⚠ " if kind == "caution" else ""
-    return f'<p class="{kind}">{mark}{html.escape(words)}</p>'
-
-
-def _table(table: Table) -> str:
-    """A table as HTML; every cell is escaped, the first of a line is its heading."""
-    lines = []
-    for first, *rest in table.lines:
-        rest = [
-            cell.replace(" %", "\u00a0%").replace(" dB", "\u00a0dB") for cell in rest
-        ]
-        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in rest)
-        lines.append(f"<tr><th scope=row>{html.escape(first)}</th>{cells}</tr>")
-    head = "".join(f"<th scope=col>{html.escape(cell)}</th>" for cell in table.head)
-    head = f"<thead><tr>{head}</tr></thead>" if any(table.head) else ""
-    note = f"<p class=note>{html.escape(table.note)}</p>" if table.note else ""
-    return (
-        f"<section><h2>{html.escape(table.title)}</h2><div class=scroll><table>{head}"
-        f"<tbody>{''.join(lines)}</tbody></table></div>{note}</section>"
-    )
-
-
-def _page(title: str, body: Sequence[str]) -> str:
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{html.escape(title)} · ghostjax</title><style>{_STYLE}</style></head>"
-        "<body>\n" + "\n".join(body) + "\n</body></html>\n"
-    )
-
-
-_STYLE = """
-:root { --ink:#1b1b1b; --faint:#5c5c5c; --paper:#fff; --line:#dcdcdc; --card:#f3f6fa;
-  --warn:#fdf1e3; --edge:#c2620c; --mark:#0072b2; }
-@media (prefers-color-scheme: dark) { :root { --ink:#e6e6e6; --faint:#a5a5a5;
-  --paper:#16181b; --line:#383c41; --card:#20262d; --warn:#33271a; --edge:#e69f00;
-  --mark:#56b4e9; } }
-* { box-sizing:border-box; }
-body { font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif; color:var(--ink);
-  background:var(--paper); max-width:68rem; margin:0 auto; padding:1.2rem; }
-h1 { margin:0; line-height:1.2; overflow-wrap:anywhere; }
-h2 { margin:2rem 0 .5rem; font-size:1.2rem; overflow-wrap:anywhere; }
-.subject, .note, figcaption { color:var(--faint); font-size:.9rem; margin:.3rem 0 0; }
-.verdict, .caution { padding:.8rem 1rem; border-left:4px solid var(--mark);
-  background:var(--card); margin:.8rem 0; overflow-wrap:anywhere; }
-.caution { border-color:var(--edge); background:var(--warn); }
-.scroll, figure div { overflow-x:auto; }
-table { border-collapse:collapse; font-variant-numeric:tabular-nums; font-size:.93rem; }
-th, td { padding:.3rem .9rem .3rem 0; border-bottom:1px solid var(--line);
-  text-align:left; vertical-align:top; }
-thead th { color:var(--faint); font-weight:600; font-size:.83rem; }
-tbody th { font-weight:500; }
-figure { margin:.8rem 0 0; }
-figure div { background:#fff; border-radius:6px; }
-img { display:block; max-width:100%; margin:0 auto; }
-.wide img { width:100%; min-width:38rem; }
-pre { background:var(--card); padding:1rem; overflow-x:auto; font-size:.85rem; }
-@media print { body { max-width:none; padding:0; font-size:11pt; }
-  .verdict, .caution, figure div { print-color-adjust:exact; }
-  .wide img { min-width:0; width:auto; max-height:17cm; }
-  table { font-size:.8em; } .scroll { overflow:visible; }
-  tr, .chart { break-inside:avoid; } h2 { break-after:avoid; }
-  pre { white-space:pre-wrap; } }
-"""

@@ -139,10 +139,13 @@ class Rmle:
     solver: Literal["gd", "lbfgs", "gauss_newton"] = "gauss_newton"
     steps: int = 40
     """At most; images that have converged stop earlier (see `tolerance`)."""
-    start: Literal["grey", "constant"] = "constant"
-    """Mid-grey, or the constant picture whose features are nearest."""
-    tolerance: float = 1e-5
-    """An image stops when a step lowers its objective by less than this share."""
+    start: Literal["grey", "dark", "best"] = "best"
+    """Mid-grey, a tenth of white, or the better of both after a few steps."""
+    tolerance: float = 1e-3
+    """An image has converged when no step lowers its objective by this share; 0: all
+    steps are made."""
+    keep: Literal["best", "last"] = "best"
+    """The iterate that is returned: that of the lowest objective, or the last."""
     distance: Literal["mean", "sum"] = "mean"
     """Squared feature differences: averaged (the authors' code) or summed (paper)."""
     total_variation: Literal["authors", "paper"] = "paper"
@@ -158,7 +161,8 @@ class Rmle:
     known_zeros: bool = False
     """Leave features that are exactly 0 out of the distance: what dropout removed."""
     noise: float = 0.0
-    """sigma of the noise on the features, if the attacker reckons with it."""
+    """sigma of the noise on the features, if the attacker reckons with it; `unfold` is
+    off then."""
     learning_rate: float = 5e-2
     """Of gd, in normalised pixels."""
     optimizer: Literal["adam", "amsgrad"] = "adam"
@@ -234,12 +238,38 @@ class Denoise:
     schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
 
 
+@dataclass(frozen=True)
+class Device:
+    """What a cut costs: the edge, its uplink and the cloud, for `ghostjax partition`.
+
+    The edge is a Raspberry Pi 4: 8 GFLOP/s is what B. Feiereisen measured with HPL
+    ("Benchmarking the Raspberry Pi 4 with Raspberry Pi OS64", 2022). The uplink is LTE,
+    with the median rate and the form of the power model, watts = a + b * rate, of Huang
+    et al. ("A close examination of performance and power characteristics of 4G LTE
+    networks", MobiSys 2012). The watts of both, the round trip and the cloud are our
+    choice. Changes no result and retrains nothing.
+    """
+
+    edge_gflops: float = 8.0
+    edge_watts: float = 6.0
+    """While it computes."""
+    uplink_mbps: float = 6.0
+    """Megabits a second."""
+    radio_watts: float = 1.3
+    """While it sends, at any rate."""
+    radio_watts_per_mbps: float = 0.44
+    """And for each megabit a second of the rate."""
+    round_trip_ms: float = 50.0
+    cloud_gflops: float = 10_000.0
+
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "authors": {  # He et al.'s scripts, see attacks/rmle.py
         "solver": "gd",
         "steps": 500,
         "start": "grey",
         "tolerance": 0.0,
+        "keep": "last",
         "total_variation": "authors",
         "tv_weight": 1.0,
         "box": False,
@@ -290,3 +320,4 @@ class Config:
     attacker: Attacker = field(default_factory=Attacker)
     attack: Rmle | Inverse | Shadow | Direct | NoAttack = field(default_factory=Rmle)
     denoise: NoDenoise | Denoise = field(default_factory=NoDenoise)
+    device: Device = field(default_factory=Device)

@@ -4,8 +4,8 @@ Accuracies are percent with a count beside them (`accuracy_secret`,
 `accuracy_secret_n`); image quality comes as `<name>_mean`, `_low`, `_high` (95 %
 interval of the mean), `_n` (finite values), `_infinite` and `_undefined`. Any column
 may be missing. A column that is named nowhere here is placed by its prefix (accuracy_,
-control_, psnr_, psnr8_, ssim_, seconds_) or shown under "other", so new defenses and
-attacks need no change.
+control_, psnr_, psnr8_, ssim_, ssim7_, seconds_) or shown under "other", so new
+defenses and attacks need no change.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,20 @@ _SETTINGS = (
     "attack_steps",
 )  # fmt: skip
 _PARTS = ("_mean", "_low", "_high", "_n", "_infinite", "_undefined")
-_SCORES = {"psnr": "PSNR", "psnr8": "PSNR of 8-bit images", "ssim": "SSIM"}
+_SCORES = {
+    "psnr": "PSNR",
+    "psnr8": "PSNR of 8-bit images",
+    "ssim": "SSIM",
+    "ssim7": "SSIM as He et al. (uniform 7x7, own range)",
+}
+BASELINES = {
+    "black": "all black",
+    "grey": "mid-grey",
+    "train_mean": "mean training image",
+    "class_mean": "mean training image of the secret's class",
+    "constant": "the secret's own mean colour (an oracle)",
+}
+"""Pictures that are there without looking at any feature (`baselines.BASELINES`)."""
 _HIDING = ("cover_stego", "revealed_secret")
 
 
@@ -64,12 +77,14 @@ def tables(row: Row) -> list[Table]:
     pairs = list({key.split("_", 1)[1]: None for key in quality})
     other = _starting(bases, {*known, *utility, *cost, *quality}, "")
     hiding = [pair for pair in pairs if pair in _HIDING]
-    attacked = [pair for pair in pairs if pair not in _HIDING]
+    trivial = [f"{name}_secret" for name in BASELINES if f"{name}_secret" in pairs]
+    attacked = [pair for pair in pairs if pair not in (*_HIDING, *trivial)]
     head = ("accuracy", "percent", "95 % interval", "test images")
     made = [
         Table("Utility", head, [_share_line(row, key) for key in utility], _WILSON),
         _quality_table("Invisibility, and what the receiver reads", row, hiding, _NOTE),
         _quality_table("What the attacker got", row, attacked, "" if hiding else _NOTE),
+        _quality_table("Without looking at any feature", row, trivial, _TRIVIAL),
         Table("Other", ("", ""), [(label(key), _measured(row, key)) for key in other]),
         Table("Cost", ("", ""), [(label(k), cell(k, row.get(k))) for k in cost]),
         Table("Settings", ("", ""), [(label(k), cell(k, row[k])) for k in settings]),
@@ -97,7 +112,7 @@ def cell(key: str, value: Any) -> str:
         return f"{value:.2f} %"
     if key.startswith(("psnr_", "psnr8_")):
         return f"{value:.2f} dB"
-    if key.startswith("ssim_"):
+    if key.startswith(("ssim_", "ssim7_")):
         return f"{value:.3f}"
     if key.startswith("seconds_"):
         minutes, seconds = divmod(round(value), 60)
@@ -139,7 +154,15 @@ _NOTE = (
 )
 
 
+_TRIVIAL = (
+    "Pictures that nobody had to attack for: a reconstruction that does not beat them "
+    "has recovered nothing. The attacker does not have the oracle."
+)
+
+
 def _against(pair: str) -> str:
+    if pair.removesuffix("_secret") in BASELINES:
+        return BASELINES[pair.removesuffix("_secret")]
     words = " against " if pair.count("_") == 1 else " "
     return pair.replace("_", words)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ghostjax import cli, config, zoo
+from ghostjax import cli, config, sections, sweep, zoo
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -84,13 +84,61 @@ def test_overrides_reach_the_config():
 def test_an_override_can_change_the_member_of_a_table(words):
     base = config.load(CONFIGS / "smoke.toml")
     changed = cli.override(base, [*words, "--defense.cut", "conv1", "--seed", "1"])
-    assert changed.defense == config.Plain(cut="conv1")
+    assert changed.defense == sections.Plain(cut="conv1")
     assert changed.seed == 1
 
 
 def test_another_member_keeps_the_keys_that_both_have():
     base = cli.override(config.load(CONFIGS / "smoke.toml"), ["--defense.cut", "conv2"])
     changed = cli.override(base, ["--defense.name", "plain"])
-    assert changed.defense == config.Plain(cut="conv2")
+    assert changed.defense == sections.Plain(cut="conv2")
     with pytest.raises(ValueError, match="--defense.name needs a value"):
         cli.override(base, ["--defense.name"])
+
+
+SWEEP = """
+name = "grid"
+[defense]
+name = "noise"
+cut = "conv1"
+[sweep]
+"defense.level" = [0.5, 1.0]
+"""
+
+
+def test_overrides_reach_every_member_of_a_sweep(tmp_path):
+    (tmp_path / "grid.toml").write_text(SWEEP)
+    changed = cli.override_all(
+        sweep.load(tmp_path / "grid.toml"), ["--seed", "3", "--defense.cut=pool1"]
+    )
+    assert [x.seed for x in changed.members] == [3, 3]
+    assert [x.defense.cut for x in changed.members] == ["pool1", "pool1"]
+    assert [x.defense.level for x in changed.members] == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--defense.level", "2"], "the config sweeps over defense.level"),
+        (["--defense.level=2"], "the config sweeps over defense.level"),
+        (["--defense.name", "plain"], "experiments 1 and 2 of the sweep are the same"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "partition"])
+def test_an_override_cannot_undo_the_sweep(words, said, command, tmp_path, capsys):
+    path = tmp_path / "grid.toml"
+    path.write_text(SWEEP)
+    assert cli.main([command, str(path), "--output", str(tmp_path / "o"), *words]) == 2
+    errors = capsys.readouterr().err
+    assert said in errors and len(errors.strip().splitlines()) == 1
+    assert not (tmp_path / "o").exists()
+
+
+def test_partition_takes_a_sweep_over_attacks_only(tmp_path, capsys):
+    path = tmp_path / "grid.toml"
+    path.write_text(SWEEP)
+    assert cli.main(["partition", str(path), "--max-ssim", "0.3"]) == 2
+    assert "a sweep over attacks, not over defense.level" in capsys.readouterr().err
+    path.write_text(SWEEP.split("[sweep]")[0])
+    assert cli.main(["partition", str(path), "--attack.name", "none"]) == 2
+    assert "partition needs an attack" in capsys.readouterr().err

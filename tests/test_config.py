@@ -1,12 +1,13 @@
 """Configs: strict, inherited, hashed; every shipped one loads."""
 
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ghostjax import config, zoo
+from ghostjax import config, sections, sweep, zoo
 from ghostjax.chain import cut
 from ghostjax.config import Config, content_hash
 
@@ -15,12 +16,16 @@ CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_shipped_configs_load_name_real_layers_and_have_a_header(path):
-    loaded = config.load(path)
+    loaded = sweep.load(path)
     assert loaded.name == path.stem
-    network = zoo.network(loaded.target.network)
-    cut(network.build(network.classes), loaded.defense.cut)
+    for member in loaded.members:
+        network = zoo.network(member.target.network)
+        cut(network.build(network.classes), member.defense.cut)
     header = [x for x in path.read_text().splitlines() if x.startswith("#")]
-    assert f"# command: ghostjax run configs/{path.name}" in header
+    (command,) = [x for x in header if x.startswith("# command: ")]
+    assert re.match(
+        rf"# command: ghostjax (run|partition) configs/{path.name}", command
+    )
     for field in ("reproduces", "expects", "cost"):
         assert any(line.startswith(f"# {field}: ") for line in header), field
 
@@ -46,6 +51,10 @@ REFUSED = {
     "no table": ({"data": 3}, r"write a table, \[data\]"),
     "bad list": ({"data": {"sensitive_labels": [1.5]}}, "list of whole numbers"),
     "no steps": ({"defense": {"steps": 0}}, "defense.steps = 0: must be at least 1"),
+    "rate of the uplink": (
+        {"device": {"uplink_mbps": 0.0}},
+        "device.uplink_mbps = 0.0: must be above 0",
+    ),
     "zeta": ({"stego": {"bits": 8}}, "stego.bits = 8: must be between 1 and 7"),
 }
 
@@ -67,7 +76,7 @@ def test_extends_overrides_key_by_key(tmp_path):
     child = config.load(tmp_path / "child.toml")
     assert child.seed == 4
     assert child.target.epochs == 8 and child.target.network == "lenet5"
-    assert child.defense == config.Plain()
+    assert child.defense == sections.Plain()
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
@@ -86,3 +95,18 @@ def test_the_hash_follows_the_content():
     assert content_hash(base) == content_hash(Config())
     assert content_hash(base) != content_hash(replace(base, seed=1))
     assert len(content_hash(base)) == 16
+
+
+def test_configs_of_one_family_share_one_target():
+    for parent, pattern in {
+        "lenet5_mnist": "{noise,dropout,layers,shadow_layers,partition,rmle}_mnist*",
+        "cnn6_cifar10": "{noise,dropout,layers}_cifar10*",
+    }.items():
+        names = re.findall(r"\w+", re.search(r"{(.*)}", pattern).group(1))
+        rest = pattern.split("}")[1]
+        folder = CONFIGS[0].parent
+        target = config.load(folder / f"{parent}.toml").target
+        paths = [path for name in names for path in folder.glob(f"{name}{rest}.toml")]
+        assert len(paths) == len(names)
+        for path in paths:
+            assert all(x.target == target for x in sweep.load(path).members), path

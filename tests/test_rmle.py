@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from ghostjax import chain, metrics, zoo
-from ghostjax.attacks.rmle import Settings, authors_variation, paper_variation, rmle
+from ghostjax.attacks.objective import Goal, authors_variation, paper_variation
+from ghostjax.attacks.rmle import AUTHORS, Settings, rmle
+from ghostjax.attacks.solvers import Choices
 from ghostjax.base import Knowledge, limit
 
 SHAPE = (28, 28, 1)
-SHARP = Settings(steps=400, optimizer="adam", epsilon=1e-8)
+SHARP = AUTHORS._replace(steps=400, keep="best", choices=Choices("adam", 1e-8))
 
 
 @pytest.fixture(scope="module")
@@ -29,47 +31,57 @@ def attack(scene, cut, settings, count=8, **rates):
     features = chain.apply(edge, own, images[:count])
     attacker = rmle(edge, SHAPE, settings, **rates)
     knowledge = limit(Knowledge(edge_variables=own), attacker.needs)
-    params = attacker.fit(jax.random.key(2), knowledge)
+    params, _ = attacker.fit(jax.random.key(2), knowledge, None)
     return attacker.invert(params, jax.random.key(3), features)
 
 
 def test_pictures_come_back_through_the_first_convolution(scene):
     recovered, trace = attack(scene, "conv1", SHARP, learning_rate=0.05, tv_weight=0.0)
-    assert recovered.shape == (8, *SHAPE) and trace.shape == (400, 8)
+    assert recovered.shape == (8, *SHAPE) and trace.shape == (8, 400)
     assert float(metrics.psnr(scene[2], recovered).min()) > 40
-    assert bool((trace[-1] < 1e-3 * trace[0]).all())
+    assert bool((trace[:, -1] < 1e-3 * trace[:, 0]).all())
 
 
 @pytest.mark.parametrize("cut", ["pool1", "ReLU2", "fc2"])
 def test_every_cut_descends(scene, cut):
     settings = SHARP._replace(steps=60)
     recovered, trace = attack(scene, cut, settings, learning_rate=0.05, tv_weight=1e-3)
-    assert bool((trace[-1] < trace[0]).all())
+    assert bool((trace[:, -1] < trace[:, 0]).all())
     assert 0 <= float(recovered.min()) and float(recovered.max()) <= 1
 
 
-@pytest.mark.parametrize("settings", [SHARP, Settings()])
-def test_a_batch_is_its_images_one_by_one(scene, settings):
-    settings = settings._replace(steps=30)
+ALIKE = {
+    "authors": AUTHORS._replace(steps=30),
+    "adam": SHARP._replace(steps=30, box=True),
+    "lbfgs": Settings("lbfgs", 4, "dark"),
+    "gauss_newton": Settings("gauss_newton", 8, "dark"),
+    "several starts": Settings("gauss_newton", 4),
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_a_batch_is_its_images_one_by_one(scene, name):
+    settings = ALIKE[name]
     together, trace = attack(scene, "conv1", settings)
     for place in range(2):
         one = scene[0], scene[1], scene[2][place : place + 1]
         alone, own = attack(one, "conv1", settings, 1)
-        np.testing.assert_allclose(alone[0], together[place], atol=1e-4)
-        np.testing.assert_allclose(own[:, 0], trace[:, place], rtol=1e-3)
+        np.testing.assert_allclose(alone[0], together[place], atol=1e-3)
+        np.testing.assert_allclose(own[0], trace[place], rtol=2e-2, atol=1e-6)
 
 
-def test_vmap_of_one_image_is_the_batch(scene):
+@pytest.mark.parametrize("name", ["authors", "gauss_newton", "several starts"])
+def test_vmap_of_one_image_is_the_batch(scene, name):
     layers, variables, images = scene
     edge, _ = chain.cut(layers, "conv1")
     features = chain.apply(edge, chain.select(edge, variables), images)
-    attacker = rmle(edge, SHAPE, Settings(steps=30))
+    attacker = rmle(edge, SHAPE, ALIKE[name])
 
     def one(feature):
         return attacker.invert(variables, jax.random.key(0), feature[None])[0][0]
 
     together, _ = attacker.invert(variables, jax.random.key(0), features)
-    np.testing.assert_allclose(jax.vmap(one)(features), together, atol=1e-4)
+    np.testing.assert_allclose(jax.vmap(one)(features), together, atol=1e-3)
 
 
 def test_the_trace_is_the_stated_objective_at_grey(scene):
@@ -80,9 +92,9 @@ def test_the_trace_is_the_stated_objective_at_grey(scene):
     grey = np.asarray(chain.apply(edge, own, jnp.full((1, *SHAPE), 0.5)))
     squares = ((features - grey) ** 2).reshape(8, -1)
     for distance, wanted in (("mean", squares.mean(1)), ("sum", squares.sum(1))):
-        settings = Settings(steps=1, distance=distance)
+        settings = AUTHORS._replace(steps=1, goal=Goal(distance))
         _, trace = attack(scene, "ReLU1", settings, tv_weight=5.0)
-        np.testing.assert_allclose(trace[0], wanted, rtol=1e-4)
+        np.testing.assert_allclose(trace[:, 0], wanted, rtol=1e-4)
 
 
 def test_both_total_variations_against_loops():
@@ -100,9 +112,9 @@ def test_both_total_variations_against_loops():
             b, i, j, c = index
             down = vertical[b, i, j, c] if i < 4 else 0.0
             right = horizontal[b, i, j, c] if j < 3 else 0.0
-            paper[b] += (down**2 + right**2) ** (beta / 2)
+            paper[b] += (down**2 + right**2 + 1e-6) ** (beta / 2)
         np.testing.assert_allclose(
-            paper_variation(jnp.asarray(z), beta), paper, rtol=1e-4
+            paper_variation(jnp.asarray(z), beta), paper, rtol=1e-5
         )
 
 

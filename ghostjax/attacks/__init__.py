@@ -5,6 +5,8 @@
 
 from ghostjax import sections
 from ghostjax.attacks import rmle
+from ghostjax.attacks.objective import Goal
+from ghostjax.attacks.solvers import Choices
 from ghostjax.base import Attack, Stego
 from ghostjax.chain import Chain
 
@@ -30,14 +32,32 @@ def build_attack(
     section = config.attack
     if isinstance(section, sections.NoAttack):
         return None
-    settings = rmle.Settings(
-        section.steps,
-        section.optimizer,
-        section.epsilon,
+    return _rmle(section, config.attacker.queries, edge, image_shape)
+
+
+def _rmle(
+    section: sections.Rmle,
+    queries: int,
+    edge: Chain,
+    image_shape: tuple[int, int, int],
+) -> Attack:
+    """rMLE on an edge; `queries` of one image are averaged before."""
+    goal = Goal(
         section.distance,
         section.total_variation,
         section.tv_beta,
+        section.unfold and not section.noise,
+        section.known_zeros,
+    )
+    settings = rmle.Settings(
+        section.solver,
+        section.steps,
+        section.start,
+        section.tolerance,
+        section.keep,
         section.box,
+        goal,
+        Choices(section.optimizer, section.epsilon, section.cg_steps),
     )
     return rmle.rmle(
         edge,
@@ -45,4 +65,5 @@ def build_attack(
         settings,
         learning_rate=section.learning_rate,
         tv_weight=section.tv_weight,
+        noise=section.noise / queries**0.5,
     )

@@ -3,6 +3,9 @@
 The baseline every defense is measured against. Covers are ignored.
 """
 
+from functools import lru_cache
+from typing import Any
+
 from ghostjax.base import Defense
 from ghostjax.chain import Chain, apply
 
@@ -18,9 +21,16 @@ def plain(edge: Chain, cloud: Chain) -> Defense:
       A Defense whose params are the target's own variables.
     """
 
+    encode, encode_public, answer = _functions(edge, cloud)
+
     def fit(key, task, train):
         return {"edge": task.edge_variables, "cloud": task.cloud_variables}, {}
 
+    return Defense("plain", fit, encode, encode_public, answer)
+
+
+@lru_cache(maxsize=64)  # the same functions again share compiled programs
+def _functions(edge: Chain, cloud: Chain) -> Any:
     def encode_public(params, key, images):
         return apply(edge, params["edge"], images)
 
@@ -30,4 +40,4 @@ def plain(edge: Chain, cloud: Chain) -> Defense:
     def answer(params, features):
         return apply(cloud, params["cloud"], features)
 
-    return Defense("plain", fit, encode, encode_public, answer)
+    return encode, encode_public, answer

@@ -1,0 +1,172 @@
+"""Ways down the objective of rMLE: `SOLVERS` maps a name to a Solver.
+
+All treat the images of a batch independently of each other and choose steps per image,
+so a batch gives what its images give one by one.
+
+gd            Adam or AMSGrad (optax), as the authors.
+lbfgs         L-BFGS with optax's zoom line search, one search per image.
+gauss_newton  Levenberg-Marquardt: (M + damping) s = -gradient, solved by conjugate
+              gradients; M is the Gauss-Newton matrix, known only by its products
+              (`jax.linearize` and `linear_transpose`). Damping starts at M's curvature
+              along the gradient, falls by 4 after a step that lowers the objective and
+              rises by 5 after one that does not and is taken back. With a box, pixels
+              at a bound that the gradient pushes against stay out of the solve
+              (Bertsekas' two-metric projection), the rest is clipped.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from ghostjax.attacks.objective import Objective
+
+_EASIER, _HARDER = 4.0, 5.0  # damping after a good and a bad step
+_LEAST = 1e-12  # damping
+
+
+class Choices(NamedTuple):
+    """Static choices of the solvers."""
+
+    optimizer: str = "amsgrad"  # of gd; or "adam"
+    epsilon: float = 1e-3  # of gd
+    cg_steps: int = 10  # of gauss_newton
+    line_search_steps: int = 8  # of lbfgs, at most
+    unroll: bool = False  # write the inner loop of gauss_newton out
+
+
+class Problem(NamedTuple):
+    """What a step reads."""
+
+    objective: Objective
+    arguments: Any  # (variables, features, tv_weight)
+    low: Array | None  # bounds of z, broadcastable; None without a box
+    high: Array | None
+    rate: Array  # of gd
+
+
+class Solver(NamedTuple):
+    """One way of lowering the objective."""
+
+    init: Callable[[Choices, Array], Any]
+    """`init(choices, z) -> state`, every leaf [B, ...]."""
+    step: Callable[[Choices, Problem, Array, Any], tuple[Array, Array, Any]]
+    """`step(choices, problem, z, state) -> (E at z [B], next z, next state)`."""
+    patience: int
+    """Steps without progress after which an image has converged."""
+
+
+def _gd_init(choices: Choices, z: Array) -> Any:
+    return jax.vmap(_gd(choices, 0.0).init)(z)
+
+
+def _gd_step(choices, problem, z, state):
+    def total(z):
+        each = problem.objective.value(z, *problem.arguments)
+        return each.sum(), each
+
+    gradient, each = jax.grad(total, has_aux=True)(z)
+    optimizer = _gd(choices, problem.rate)
+    updates, state = jax.vmap(optimizer.update)(gradient, state)
+    return each, _inside(problem, z + updates), state
+
+
+def _gd(choices: Choices, rate: Any) -> optax.GradientTransformation:
+    make = {"adam": optax.adam, "amsgrad": optax.amsgrad}[choices.optimizer]
+    return make(rate, eps=choices.epsilon)
+
+
+def _lbfgs_init(choices: Choices, z: Array) -> Any:
+    return jax.vmap(_lbfgs(choices).init)(z)
+
+
+def _lbfgs_step(choices, problem, z, state):
+    variables, features, tv_weight = problem.arguments
+    optimizer = _lbfgs(choices)
+
+    def one(z, state, features):
+        def value(z):
+            own = z[None], variables, features[None], tv_weight
+            return problem.objective.value(*own)[0]
+
+        now, gradient = jax.value_and_grad(value)(z)
+        updates, state = optimizer.update(
+            gradient, state, z, value=now, grad=gradient, value_fn=value
+        )
+        return now, z + updates, state
+
+    now, z, state = jax.vmap(one)(z, state, features)
+    return now, _inside(problem, z), state
+
+
+def _lbfgs(choices: Choices) -> optax.GradientTransformationExtraArgs:
+    search = optax.scale_by_zoom_linesearch(choices.line_search_steps)
+    return optax.lbfgs(linesearch=search)
+
+
+def _newton_init(choices: Choices, z: Array) -> Array:
+    return jnp.zeros(z.shape[0])  # damping [B]; 0: not chosen yet
+
+
+def _newton_step(choices, problem, z, damping):
+    now, gradient, product = problem.objective.model(z, *problem.arguments)
+    free = jnp.ones_like(z, bool)
+    if problem.low is not None:
+        stuck = (z <= problem.low) & (gradient > 0)
+        free = ~(stuck | (z >= problem.high) & (gradient < 0))
+    downhill = jnp.where(free, -gradient, 0)
+    curvature = _dot(downhill, product(downhill)) / (_dot(downhill, downhill) + 1e-30)
+    damping = jnp.where(damping > 0, damping, jnp.maximum(curvature, _LEAST))
+
+    def damped(p):
+        return jnp.where(free, product(p) + _each(damping) * p, 0)
+
+    step = _conjugate_gradients(damped, downhill, choices)
+    tried = _inside(problem, z + step)
+    lower = problem.objective.value(tried, *problem.arguments) < now
+    easier = jnp.maximum(damping / _EASIER, _LEAST)
+    damping = jnp.where(lower, easier, damping * _HARDER)
+    return now, jnp.where(_each(lower), tried, z), damping
+
+
+def _conjugate_gradients(
+    product: Callable[[Array], Array], wanted: Array, choices: Choices
+) -> Array:
+    """x with product(x) near `wanted`, per image, from x = 0."""
+
+    def body(_, carry):
+        x, rest, direction, square = carry
+        image = product(direction)
+        length = square / (_dot(direction, image) + 1e-30)
+        x = x + _each(length) * direction
+        rest = rest - _each(length) * image
+        next_square = _dot(rest, rest)
+        direction = rest + _each(next_square / (square + 1e-30)) * direction
+        return x, rest, direction, next_square
+
+    carry = jnp.zeros_like(wanted), wanted, wanted, _dot(wanted, wanted)
+    steps, unroll = choices.cg_steps, choices.unroll
+    return lax.fori_loop(0, steps, body, carry, unroll=unroll)[0]
+
+
+def _inside(problem: Problem, z: Array) -> Array:
+    return z if problem.low is None else jnp.clip(z, problem.low, problem.high)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return (a * b).sum((1, 2, 3))
+
+
+def _each(values: Array) -> Array:
+    """[B] to [B, 1, 1, 1]."""
+    return values.reshape(-1, 1, 1, 1)
+
+
+SOLVERS: dict[str, Solver] = {
+    "gd": Solver(_gd_init, _gd_step, 100),
+    "lbfgs": Solver(_lbfgs_init, _lbfgs_step, 5),
+    "gauss_newton": Solver(_newton_init, _newton_step, 5),
+}

@@ -1,0 +1,208 @@
+"""Sweeps: which experiments a file stands for, in which order; running and resuming."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ghostjax import config, experiment, report, sections, sweep
+
+BASE = """
+name = "grid"
+[data]
+name = "digits"
+[target]
+network = "lenet5"
+epochs = 1
+batch_size = 64
+[defense]
+name = "noise"
+cut = "conv1"
+[attacker]
+images = 4
+[attack]
+name = "rmle"
+preset = "authors"
+steps = 5
+"""
+
+
+def load(tmp_path, text, base=BASE):
+    path = tmp_path / "grid.toml"
+    path.write_text(base + text)
+    return sweep.load(path)
+
+
+def test_axes_come_in_stated_order_and_variants_outermost(tmp_path):
+    found = load(
+        tmp_path,
+        """
+        [sweep]
+        "defense.level" = [1.0, 0.5]
+        seed = [0, 1]
+        [[variants]]
+        label = "shallow"
+        defense.cut = "conv1"
+        attack.tv_weight = 0.0
+        [[variants]]
+        label = "deep"
+        defense.cut = "ReLU2"
+        attack.tv_weight = 10.0
+        """,
+    )
+    assert found.keys == ("defense.cut", "attack.tv_weight", "defense.level", "seed")
+    told = [
+        (m.name, m.defense.cut, m.attack.tv_weight, m.defense.level, m.seed)
+        for m in found.members
+    ]
+    assert told == [
+        (f"grid-{name}", cut, weight, level, seed)
+        for name, cut, weight in (("shallow", "conv1", 0.0), ("deep", "ReLU2", 10.0))
+        for level in (1.0, 0.5)
+        for seed in (0, 1)
+    ]
+    assert found.name == "grid"
+    assert sweep.title(found.members[0], found.keys) == (
+        "defense.cut conv1, attack.tv_weight 0.0, defense.level 1.0, seed 0"
+    )
+
+
+def test_a_table_is_laid_over_its_section(tmp_path):
+    found = load(
+        tmp_path,
+        '[sweep]\nattack = [{name = "rmle", tv_weight = 3.0}, {name = "inverse"}]',
+    )
+    rmle, inverse = (member.attack for member in found.members)
+    assert (rmle.preset, rmle.steps, rmle.tv_weight) == ("authors", 5, 3.0)
+    assert inverse == sections.Inverse()
+    assert sweep.value_of(found.members[1], "attack.tv_weight") is None
+
+
+def test_a_preset_can_be_swept(tmp_path):
+    base = BASE.replace("steps = 5\n", "").replace('preset = "authors"\n', "")
+    found = load(tmp_path, '[sweep]\nattack.preset = ["authors", "adam"]', base)
+    assert [m.attack.epsilon for m in found.members] == [1e-3, 1e-8]
+
+
+def test_a_single_experiment_is_a_sweep_of_one(tmp_path):
+    found = load(tmp_path, "")
+    assert found.keys == ()
+    assert found.members == (config.load(tmp_path / "grid.toml"),)
+
+
+def test_a_childs_axes_take_the_place_of_its_parents(tmp_path):
+    load(tmp_path, '[sweep]\n"defense.level" = [1.0, 2.0]\nseed = [0, 1]')
+    child = tmp_path / "child.toml"
+    child.write_text('extends = "grid.toml"\n[sweep]\nseed = [5, 6, 7]')
+    assert [member.seed for member in sweep.load(child).members] == [5, 6, 7]
+    child.write_text('extends = "grid.toml"\n[attacker]\nimages = 9')
+    assert [m.attacker.images for m in sweep.load(child).members] == [9] * 4
+
+
+REFUSED = {
+    "empty list": ("[sweep]\nseed = []", "seed = .*: give a list of its values"),
+    "no list": ("[sweep]\nseed = 3", "seed = 3: give a list of its values"),
+    "no table": ("sweep = 3", "sweep = 3: write a table"),
+    "value twice": ("[sweep]\nseed = [1, 2, 1]", "seed names 1 twice"),
+    "unknown key": (
+        '[sweep]\n"defense.levl" = [1.0]',
+        r"\(defense.levl = 1.0\): unknown \[defense\] key 'levl': did you mean 'level'",
+    ),
+    "unknown section": ('[sweep]\n"defens.level" = [1.0]', "did you mean 'defense'"),
+    "impossible value": (
+        '[sweep]\n"defense.level" = [1.0, -1.0]',
+        "defense.level = -1.0: must be 0 or more",
+    ),
+    "wrong type": ('[sweep]\n"attack.steps" = [1.5]', "steps = 1.5: give a whole"),
+    "no variants": ("variants = []", "write .*variants"),
+    "variants in one table": ("[variants]\nseed = 1", "write .*variants"),
+    "unknown variant key": ("[[variants]]\nsed = 1", "did you mean 'seed'"),
+    "label": ('[[variants]]\nlabel = "a/b"', "label = 'a/b': letters"),
+    "same experiment": (
+        '[[variants]]\nlabel = "a"\n[[variants]]\nlabel = "b"\nseed = 0',
+        "experiments 1 and 2 of the sweep are the same",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case, tmp_path):
+    text, said = REFUSED[case]
+    top, rest = (text + "\n", "") if not text.startswith("[") else ("", text)
+    with pytest.raises(ValueError, match=said):
+        load(tmp_path, rest, top + BASE)
+
+
+def test_config_load_names_the_way_to_run_a_sweep(tmp_path):
+    load(tmp_path, "[sweep]\nseed = [1, 2]")
+    with pytest.raises(ValueError, match="many experiments .sweep.: `ghostjax run`"):
+        config.load(tmp_path / "grid.toml")
+
+
+GRID = '[sweep]\n"defense.level" = [0.0, 4.0]\nseed = [0, 1]'
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """(sweep, output, what was printed) of a sweep that ran undisturbed."""
+    output = tmp_path_factory.mktemp("sweep")
+    found = load(output, GRID)
+    console = Console(record=True, width=200)
+    page = sweep.run(found, output, console)
+    assert page.is_file()
+    return found, output, console.export_text()
+
+
+def folders(output):
+    return sorted(output.glob("grid-????????"))
+
+
+def result(folder):
+    row = report.read_row(folder)
+    return {key: value for key, value in row.items() if not key.startswith("seconds")}
+
+
+def test_a_sweep_compares_its_members_in_order(ran):
+    found, output, printed = ran
+    assert len(folders(output)) == 4
+    (comparison,) = output.glob("grid-sweep-*/comparison.csv")
+    rows = list(csv.DictReader(comparison.read_text().splitlines()))
+    told = [(float(row["defense.level"]), int(row["seed"])) for row in rows]
+    assert told == [(m.defense.level, m.seed) for m in found.members]
+    *_, head, a, b, c, d = (x.split() for x in printed.splitlines() if x)
+    assert head[:2] == ["defense.level", "seed"]
+    assert [line[:2] for line in (a, b, c, d)] == [
+        ["0", "0"], ["0", "1"], ["4", "0"], ["4", "1"]
+    ]  # fmt: skip
+    assert f"{float(rows[3]['accuracy_all']):.2f}" == d[2]
+
+
+def test_members_that_share_equal_the_same_runs_alone(ran, tmp_path):
+    found, output, _ = ran
+    shutil.copytree(output / "parts", tmp_path / "parts")
+    alone = experiment.run(found.members[3], tmp_path, Console(record=True))
+    assert result(alone) == result(output / alone.name)
+
+
+def test_a_sweep_continues_with_what_is_missing(ran):
+    found, output, _ = ran
+    before = {f.name: (f / "row.parquet").stat().st_mtime_ns for f in folders(output)}
+    gone = folders(output)[1]
+    row = result(gone)
+    (gone / "row.parquet").unlink()
+    console = Console(record=True, width=200)
+    sweep.run(found, output, console)
+    assert console.export_text().count("already finished") == 3
+    for folder in folders(output):
+        same = (folder / "row.parquet").stat().st_mtime_ns == before[folder.name]
+        assert same == (folder != gone)
+    assert result(gone) == row
+
+
+def test_all_is_checked_before_anything_runs(tmp_path):
+    found = load(tmp_path, '[sweep]\n"defense.cut" = ["conv1", "pol1"]')
+    with pytest.raises(ValueError, match="defense.cut pol1: .*did you mean 'pool1'"):
+        sweep.run(found, tmp_path / "runs", Console(record=True))
+    assert not (tmp_path / "runs").exists()
