@@ -6,9 +6,9 @@ The choices of `sections.Attacker`, turned into arrays. What he does with them i
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from ghostjax.base import Defense, Knowledge, Task
 from ghostjax.data import Dataset, Split, load
@@ -93,14 +93,10 @@ def knowledge(task: Task, defense: Defense, params: Any, public: Split) -> Knowl
       defense, params: what the attacker's own images pass through when he queries.
       public: his images.
     """
-
-    def query(key: jax.Array, images: jax.Array) -> jax.Array:
-        return defense.encode_public(params, key, images)
-
     return Knowledge(
         task.edge_variables,
         task.cloud_variables,
-        query,
+        Partial(defense.encode_public, params),
         jnp.asarray(public.images),
         jnp.asarray(public.labels),
         stego_params=(),

@@ -35,6 +35,7 @@ _COUNTS = {
 _RATES = {
     "learning_rate",
     "train_rate",
+    "probe_rate",
     "epsilon",
     "tv_beta",
     "edge_gflops",

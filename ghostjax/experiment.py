@@ -20,7 +20,8 @@ from rich.console import Console
 
 from ghostjax import attacker, leakage, parts, results, utility, zoo
 from ghostjax import chain as chains
-from ghostjax.attacks import build_attack
+from ghostjax.attacks import build_attack, build_probe
+from ghostjax.attacks.probe import Probe
 from ghostjax.base import Attack, Defense, Stego, Task
 from ghostjax.chain import Chain, Variables
 from ghostjax.classifier import LabelledImages, fit_classifier
@@ -47,6 +48,7 @@ class Plan(NamedTuple):
     stego: Stego
     defense: Defense
     attack: Attack | None
+    probe: Probe | None  # of the secrets' labels
     public: Split  # the attacker's own images
     recipe: Recipe  # of the target
 
@@ -124,6 +126,7 @@ def prepare(config: Config, kept: dict[str, Any] | None = None) -> Plan:
     if config.defense.name == "ghost":
         _require_batch("defense.batch_size", config.defense.batch_size, count)
     defense = build_defense(config.defense, edge, cloud, shape, stego)
+    hidden = stego if defense.hides else None
     attacker.require_rows(config.attacker, len(dataset.test.labels), defense.hides)
     public = attacker.public_images(config.attacker, dataset, config.seed)
     steps = -(-config.target.epochs * count // config.target.batch_size)
@@ -137,7 +140,8 @@ def prepare(config: Config, kept: dict[str, Any] | None = None) -> Plan:
         cloud,
         stego,
         defense,
-        build_attack(config, edge, cloud, shape, stego, len(public.labels)),
+        build_attack(config, edge, cloud, shape, hidden, len(public.labels)),
+        build_probe(config, edge, shape, classes, hidden, len(public.labels)),
         public,
         recipe,
     )
@@ -243,6 +247,7 @@ def _attack(
         queries=config.attacker.queries,
         known_zeros=getattr(config.attack, "known_zeros", False),
         reads_secrets=config.attack.name == "direct",
+        probe=plan.probe,
         say=lambda line: console.print(line, highlight=False),
     )
 

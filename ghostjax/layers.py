@@ -202,6 +202,21 @@ class Dropout(nn.Module):
         return 0
 
 
+class Beside(nn.Module):
+    """The values themselves and, beside them, the ReLU of a convolution of them."""
+
+    features: int
+    size: int
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        seen = Conv(self.features, self.size, "SAME", name="conv")(x)
+        return jnp.concatenate([x, nn.relu(seen)], -1)
+
+    def flops(self, inside: Shape, outside: Shape) -> int:
+        return prod(outside[:-1]) * self.features * (2 * self.size**2 * inside[-1] + 1)
+
+
 class Upsample(nn.Module):
     """Twice the rows and columns, each value repeated (nearest neighbour)."""
 

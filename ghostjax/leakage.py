@@ -13,6 +13,7 @@ from ghostjax.attacker import Targets
 from ghostjax.attacks.chunks import in_chunks
 from ghostjax.attacks.extract import extract
 from ghostjax.attacks.observe import average
+from ghostjax.attacks.probe import Probe
 from ghostjax.base import Attack, Defense, Knowledge, Stego, limit
 from ghostjax.data import Split
 
@@ -42,6 +43,7 @@ def measure(
     queries: int = 1,
     known_zeros: bool = False,
     reads_secrets: bool = False,
+    probe: Probe | None = None,
     say: Callable[[str], None] = print,
 ) -> Leakage:
     """Attacks the features of the targets.
@@ -59,6 +61,7 @@ def measure(
       queries: how often each target is sent, with fresh noise; see `observe.average`.
       known_zeros: the attacker takes zeros for dropout's.
       reads_secrets: the attack gives secrets, not what entered the edge.
+      probe: guesses the secrets' labels from the features.
       say: told when a chunk was too large for the memory.
 
     Returns:
@@ -66,21 +69,17 @@ def measure(
       stego; cover against stego; the secret extracted from the reconstruction;
       baselines against the secret; and examples and metrics.
     """
-    shown = {"secret": targets.secrets, "cover": targets.covers}
-    pixels = {name: jnp.asarray(x, jnp.float32) / 255 for name, x in shown.items()}
+    fit_key, encode_key, invert_key = jax.random.split(key, 3)
+    secret, cover = (_pixels(x) for x in (targets.secrets, targets.covers))
     extracts = stego is not None and not reads_secrets
     attacker = extract(attack, stego) if extracts else attack
-    fit_key, encode_key, invert_key = jax.random.split(key, 3)
     began = time.monotonic()
     own = limit(knowledge, attacker.needs)
     learned, history = attacker.fit(fit_key, own, train)
     fitted = time.monotonic()
+    keys = jax.random.split(encode_key, queries)
     encode = jax.jit(defense.encode)
-    images = pixels["secret"], pixels["cover"]
-    samples = [
-        encode(params, k, *images) for k in jax.random.split(encode_key, queries)
-    ]
-    answer = np.asarray(jax.jit(defense.answer)(params, samples[0]).argmax(-1))
+    samples = [encode(params, own_key, secret, cover) for own_key in keys]
     features = average(jnp.stack(samples), known_zeros)
     found, trace = in_chunks(attacker, say=say).invert(learned, invert_key, features)
     found = jax.block_until_ready(found)
@@ -88,46 +87,74 @@ def measure(
         "seconds_attack_fit": fitted - began,
         "seconds_attack": time.monotonic() - fitted,
     }
-    pairings = [("reconstruction", "secret")]
-    if stego is None:
-        del pixels["cover"]
-        pixels["reconstruction"] = found
-    else:
-        pixels["reconstruction"] = trace["images"] if extracts else found
-        hidden = knowledge.stego_params
-        pixels["stego"] = jax.jit(stego.hide)(hidden, *images[::-1])
-        pixels["revealed"] = jax.jit(stego.reveal)(hidden, pixels["stego"])
-        pairings += [
-            ("reconstruction", "cover"),
-            ("reconstruction", "stego"),
-            ("cover", "stego"),
-            ("revealed", "secret"),
-        ]
-        if extracts:
-            pixels["extracted"] = found
-            pairings += [("extracted", "secret")]
-    for one, other in pairings:
-        row |= _compare(f"{one}_{other}", pixels[one], pixels[other])
-    secret = pixels["secret"]
-    row["psnr_reconstruction_secret_best"] = float(
-        metrics.psnr(pixels["reconstruction"], secret).max()
+    if probe is not None:
+        own_key = jax.random.fold_in(fit_key, 1)
+        hits, more = _probed(probe, knowledge, own_key, train, features, targets)
+        history = {**history, **more}
+        row["accuracy_probe"] = 100 * float(hits.mean())
+        row["accuracy_probe_n"] = len(hits)
+    pixels = {"secret": secret, "reconstruction": found}
+    if extracts:
+        pixels |= {"reconstruction": trace["images"], "extracted": found}
+    if stego is not None:
+        hidden = jax.jit(stego.hide)(knowledge.stego_params, cover, secret)
+        revealed = jax.jit(stego.reveal)(knowledge.stego_params, hidden)
+        pixels |= {"cover": cover, "stego": hidden, "revealed": revealed}
+    row |= _scores(pixels) | _trivial(train_split, secret, targets.labels)
+    answer = jax.jit(defense.answer)(params, samples[0]).argmax(-1)
+    about = {"answer": np.asarray(answer), "secret_label": targets.labels}
+    if stego is not None:
+        about["cover_label"] = targets.cover_labels
+    shown = {name: jnp.round(255 * x[:_SHOWN]) for name, x in pixels.items()}
+    arrays = {name: np.asarray(x, np.uint8) for name, x in shown.items()}
+    arrays |= {name: labels[:_SHOWN] for name, labels in about.items()}
+    arrays["bits"] = np.int32(bits if stego else 0)
+    return Leakage(row, arrays, history)
+
+
+def _pixels(images: np.ndarray) -> jax.Array:
+    return jnp.asarray(images, jnp.float32) / 255
+
+
+def _probed(
+    probe: Probe,
+    knowledge: Knowledge,
+    key: jax.Array,
+    train: Callable[..., Any],
+    features: jax.Array,
+    targets: Targets,
+) -> tuple[np.ndarray, Mapping[str, Any]]:
+    """Whether each secret's label was guessed [n], and the training's metrics."""
+    learned, history = probe.fit(key, limit(knowledge, probe.needs), train)
+    guessed = np.asarray(jax.jit(probe.answer)(learned, features).argmax(-1))
+    return guessed == targets.labels, history
+
+
+def _scores(pixels: Mapping[str, jax.Array]) -> dict[str, Any]:
+    """Columns of every pair of pictures that says something."""
+    pairs = (
+        ("reconstruction", "secret"),
+        ("reconstruction", "cover"),
+        ("reconstruction", "stego"),
+        ("cover", "stego"),
+        ("revealed", "secret"),
+        ("extracted", "secret"),
     )
-    trivial = (train_split.images, train_split.labels, secret, targets.labels)
-    for name, picture in baselines.pictures(*trivial).items():
+    row: dict[str, Any] = {}
+    for one, other in pairs:
+        if one in pixels and other in pixels:
+            row |= _compare(f"{one}_{other}", pixels[one], pixels[other])
+    return row
+
+
+def _trivial(train_split: Split, secret: jax.Array, labels: np.ndarray) -> dict:
+    """Mean scores of pictures that need no features."""
+    made = baselines.pictures(train_split.images, train_split.labels, secret, labels)
+    row: dict[str, Any] = {}
+    for name, picture in made.items():
         compared = _compare(f"{name}_secret", picture, secret)
         row |= {key: value for key, value in compared.items() if key.endswith("_mean")}
-    arrays = {
-        name: np.asarray(jnp.round(255 * x[:_SHOWN]), np.uint8)
-        for name, x in pixels.items()
-    }
-    arrays |= {
-        "secret_label": targets.labels[:_SHOWN],
-        "answer": answer[:_SHOWN],
-        "bits": np.int32(bits if stego else 0),
-    }
-    if stego is not None:
-        arrays["cover_label"] = targets.cover_labels[:_SHOWN]
-    return Leakage(row, arrays, history)
+    return row
 
 
 def _compare(name: str, one: jax.Array, other: jax.Array) -> dict[str, Any]:

@@ -215,6 +215,8 @@ class Direct:
     learning_rate: float = 2e-3
     optimizer: Literal["adam", "amsgrad", "adamw", "sgd"] = "adam"
     schedule: Literal["constant", "cosine", "one_cycle"] = "one_cycle"
+    probe_rate: float = 1e-3
+    """Learning rate of the probe, which shares the other keys."""
 
 
 @dataclass(frozen=True)

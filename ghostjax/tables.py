@@ -25,6 +25,7 @@ _LABELS = {
     "accuracy_public": "public labels",
     "target_accuracy_public": "target network, public labels",
     "accuracy_all": "all labels",
+    "accuracy_probe": "class probe on the features, by the attacker",
     "target_accuracy_all": "target network, all labels",
     "target_accuracy_secret": "target network, secrets unhidden",
     "covers_called_sensitive": "clean covers called sensitive",

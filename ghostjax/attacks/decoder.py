@@ -15,7 +15,7 @@ hand-made decoders of transposed convolutions for two or three cuts of each netw
 from math import ceil
 
 from ghostjax.chain import Chain
-from ghostjax.layers import Conv, Dense, Pad, Relu, Reshape, Upsample
+from ghostjax.layers import Beside, Conv, Dense, Pad, Relu, Reshape, Upsample
 
 _MOST = 4  # that one convolution grows, 5x5
 
@@ -31,8 +31,7 @@ def decoder(
       width: filters of the hidden convolutions.
 
     Returns:
-      A Chain from [B, *feature_shape] to [B, H, W, C]. From conv features of the
-      image's own size: two 3x3 convolutions, a ReLU between them.
+      A Chain from [B, *feature_shape] to [B, H, W, C]; its last layer is linear.
 
     Raises:
       ValueError: a feature map larger than the image.
@@ -50,12 +49,7 @@ def decoder(
     for level, (rows, columns) in enumerate(levels[:-1]):
         layers += _grow(f"{level}", rows, columns, width)
         layers.append((f"double{level}", Upsample()))
-    import os
-    last = len(levels) - 1
-    if os.environ.get("LIN"): pass
-    elif last == 0 or os.environ.get("HID"):
-        layers += _grow(f"{last}", 0, 0, width)
-    layers += _grow("", *levels[-1], width)
+    layers += [("beside", Beside(width, 3)), *_grow("", *levels[-1], width)]
     return (*layers[:-2], ("image", Conv(image_shape[-1], layers[-2][1].size, "SAME")))
 
 

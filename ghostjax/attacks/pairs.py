@@ -1,4 +1,4 @@
-"""Training a network on pairs the attacker makes himself: input, and what it should say.
+"""Training a network on pairs of the attacker's own: input, and what it should say.
 
 What the learned attacks share. The pairs are made on the device, in the step: images
 are drawn from uint8 data, sent through a query, and never stored.
@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from jax.tree_util import Partial
 
+from ghostjax.attacks.readout import solve_last
 from ghostjax.base import Bytes, Features, Images, Indices, Key
 from ghostjax.chain import Chain, Variables, apply_train, init, join, split
 from ghostjax.train import Draw, Loss, Recipe
@@ -32,11 +32,6 @@ class Settings(NamedTuple):
 def squared_error(output: Array, target: Array) -> Array:
     """Mean over all values of (output - target)^2."""
     return ((output - target) ** 2).mean()
-
-
-def binary_cross_entropy(logits: Array, target: Array) -> Array:
-    """Mean cross-entropy of sigmoid(logits) with targets in [0, 1], in nats."""
-    return optax.sigmoid_binary_cross_entropy(logits, target).mean()
 
 
 def fit_network(
@@ -81,6 +76,32 @@ def fit_network(
         part=part,
     )
     return join(state.params, state.model_state), {part: metrics}
+
+
+def fit_decoder(
+    key: Key,
+    network: Chain,
+    data: Any,
+    learning_rate: Array | float,
+    *,
+    settings: Settings,
+    draw: Draw,
+    train: Callable[..., Any],
+    part: str,
+) -> tuple[Variables, dict[str, Any]]:
+    """`fit_network` for a network that ends linearly in pictures, and `solve_last`."""
+    train_key, solve_key = jax.random.split(key)
+    variables, metrics = fit_network(
+        train_key,
+        network,
+        data,
+        learning_rate,
+        draw=draw,
+        recipe=settings.recipe,
+        train=train,
+        part=part,
+    )
+    return solve_last(solve_key, network, variables, data, draw), metrics
 
 
 def traceable(query: Callable[[Key, Images], Features]) -> Partial:

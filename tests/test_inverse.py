@@ -1,0 +1,232 @@
+"""Decoders: shapes for every cut, and pictures back from queries alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+from probes import NETWORK, SHAPE, bars
+
+from ghostjax import chain, metrics, train, zoo
+from ghostjax.attacks import readout
+from ghostjax.attacks.decoder import decoder, growths
+from ghostjax.attacks.inverse import (
+    Scales,
+    inverse,
+    measure_scales,
+    require_shape,
+    standardise,
+)
+from ghostjax.attacks.pairs import Settings
+from ghostjax.base import Knowledge, limit
+from ghostjax.layers import Conv, Pad, Upsample, convolve
+from ghostjax.train import Recipe
+
+EDGE, _ = chain.cut(NETWORK, "pool1")
+CONV, _ = chain.cut(NETWORK, "conv1")
+
+
+def encode(variables, key, images):
+    return chain.apply(EDGE, variables, images)
+
+
+def first(variables, key, images):
+    return chain.apply(CONV, variables, images)
+
+
+def noisy(variables, key, images):
+    clean = first(variables, key, images)
+    return clean + 0.3 * jax.random.normal(key, clean.shape)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """(variables of the edge, public images, images under attack)."""
+    variables = chain.init(EDGE, jax.random.key(0), jnp.zeros((1, *SHAPE)))
+    public, test = bars(0, 400)[0], bars(1, 60)[0]
+    return variables, jnp.asarray(public), jnp.asarray(test, jnp.float32) / 255
+
+
+def attack(scene, query, cut, steps, width=8, images=None):
+    variables, public, test = scene
+    shape = chain.describe(cut, SHAPE)[-1].shape
+    settings = Settings(Recipe(steps, "adam", "one_cycle"), 32, width)
+    attacker = inverse(shape, SHAPE, settings, learning_rate=1e-2)
+    known = Knowledge(
+        edge_variables=object(),
+        query=Partial(query, variables),
+        public_images=public if images is None else images,
+    )
+    seen = limit(known, attacker.needs)
+    params, history = attacker.fit(jax.random.key(1), seen, train.fit)
+    features = query(variables, jax.random.key(2), test)
+    found, trace = attacker.invert(params, jax.random.key(3), features)
+    assert trace == () and history["inverse"]["loss"].shape == (steps,)
+    return params, found
+
+
+def quality(found, images):
+    print(float(metrics.psnr(found, images).mean()))
+    return float(metrics.psnr(found, images).mean())
+
+
+def test_an_invertible_edge_is_inverted_after_a_few_steps(scene):
+    """Through one convolution the last layer's exact solution does nearly all."""
+    _, found = attack(scene, first, CONV, 10)
+    assert quality(found, scene[2]) > 40
+
+
+def test_pictures_come_back_behind_relu_and_pool(scene):
+    _, found = attack(scene, encode, EDGE, 80)
+    mean = scene[1].mean(0, keepdims=True) / 255
+    trivial = quality(jnp.broadcast_to(mean, found.shape), scene[2])
+    assert quality(found, scene[2]) > trivial + 5
+
+
+def test_noise_on_every_query_costs_quality(scene):
+    _, clean = attack(scene, first, CONV, 10)
+    _, found = attack(scene, noisy, CONV, 10)
+    assert 10 < quality(found, scene[2]) < quality(clean, scene[2]) - 10
+
+
+def test_other_public_images_count(scene):
+    noise = np.random.default_rng(0).integers(0, 256, scene[1].shape, np.uint8)
+    _, own = attack(scene, first, CONV, 5)
+    _, strange = attack(scene, first, CONV, 5, images=jnp.asarray(noise))
+    assert quality(strange, scene[2]) < quality(own, scene[2]) - 2
+
+
+def test_what_is_not_declared_is_not_seen_and_the_key_decides(scene):
+    variables, public, _ = scene
+    settings = Settings(Recipe(3), 16, 4)
+    attacker = inverse((6, 6, 8), SHAPE, settings)
+    assert attacker.needs == ("query", "public_images")
+    known = Knowledge(variables, variables, Partial(encode, variables), public)
+    fits = [
+        attacker.fit(jax.random.key(seed), seen, train.fit)[0]
+        for seed, seen in ((0, known), (0, limit(known, attacker.needs)), (1, known))
+    ]
+    leaves = [jax.tree.leaves(params) for params in fits]
+    for one, other in zip(*leaves[:2], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(leaves[0][0], leaves[2][0])
+
+
+def test_a_partial_query_compiles_once_for_all_its_arrays(scene):
+    traced = []
+
+    def counted(variables, key, images):
+        traced.append(images.shape)
+        return chain.apply(EDGE, variables, images)
+
+    attacker = inverse((6, 6, 8), SHAPE, Settings(Recipe(2), 16, 4))
+    seen = []
+    for scale in (1.0, 2.0):
+        own = jax.tree.map(lambda leaf, s=scale: s * leaf, scene[0])
+        known = Knowledge(query=Partial(counted, own), public_images=scene[1])
+        attacker.fit(jax.random.key(0), known, train.fit)
+        seen.append(traced.count((16, *SHAPE)))
+    # Only shapes are asked anew (eval_shape), programs are not.
+    assert seen[1] - seen[0] <= 2 < seen[0]
+
+
+@pytest.mark.parametrize("name", zoo.NETWORKS)
+def test_every_cut_of_every_network_has_a_decoder(name):
+    network = zoo.network(name)
+    shapes = {
+        layer.shape
+        for layer in chain.describe(network.build(network.classes), network.image_shape)
+    }
+    for shape in shapes:
+        layers = decoder(shape, network.image_shape, 4)
+        assert chain.describe(layers, shape)[-1].shape == network.image_shape
+        assert isinstance(layers[-1][1], Conv), "the output is linear"
+
+
+@pytest.mark.parametrize(
+    "features, image, wanted",
+    [
+        ((24, 24, 8), (28, 28, 1), [(4, 4)]),
+        ((12, 12, 8), (28, 28, 1), [(0, 0), (4, 4)]),
+        ((8, 8, 16), (28, 28, 1), [(4, 4), (4, 4)]),
+        ((4, 4, 16), (28, 28, 1), [(0, 0), (4, 4), (4, 4)]),
+        ((8, 8, 128), (32, 32, 3), [(0, 0)] * 3),
+        ((7, 20, 3), (17, 40, 3), [(0, 0), (3, 0)]),
+    ],
+)
+def test_growths_walk_the_network_backwards(features, image, wanted):
+    assert growths(features, image) == wanted
+    out = chain.describe(decoder(features, image, 2), features)[-1].shape
+    assert out == image
+
+
+def test_larger_features_and_features_of_another_cut_are_refused():
+    with pytest.raises(ValueError, match="larger than the image"):
+        decoder((30, 30, 1), (28, 28, 1), 4)
+    with pytest.raises(ValueError, match=r"\(5, 5, 8\) are not those"):
+        require_shape(jnp.zeros((2, 5, 5, 8)), (6, 6, 8))
+
+
+def test_scales_whiten_about_what_the_border_colour_gives(scene):
+    variables, public, _ = scene
+    query = Partial(encode, variables)
+    scales = measure_scales(query, public, jax.random.key(0))
+    rim = np.ones(SHAPE[:2], bool)
+    rim[1:-1, 1:-1] = False
+    colour = jnp.full((1, *SHAPE), np.asarray(public)[:, rim].mean() / 255)
+    np.testing.assert_allclose(scales.origin, encode(variables, None, colour)[0], 1e-4)
+    features = encode(variables, None, public.astype(jnp.float32) / 255)
+    values = standardise(Scales(*scales), features).reshape(-1, 8)
+    moments = values.T @ values / len(values)
+    np.testing.assert_allclose(moments, np.eye(8), atol=0.05)
+
+
+def test_the_last_layer_is_the_least_squares_solution():
+    """Against NumPy on the same pairs; the other layers are untouched."""
+    layers = (("hidden", Conv(3, 3, "SAME")), ("image", Conv(1, 3, "SAME")))
+    draw_inputs = np.random.default_rng(0).normal(size=(2, 64, 8, 8, 2))
+    inputs = jnp.asarray(draw_inputs[0], jnp.float32)
+    images = jnp.asarray(draw_inputs[1, ..., :1], jnp.float32)
+    variables = chain.init(layers, jax.random.key(0), inputs[:1])
+
+    def draw(key, index, data):
+        return data
+
+    solved = readout.solve_last(
+        jax.random.key(1), layers, variables, (inputs, images), draw
+    )
+    np.testing.assert_array_equal(
+        solved["hidden"]["params"]["kernel"], variables["hidden"]["params"]["kernel"]
+    )
+    hidden = np.asarray(chain.apply(layers[:1], variables, inputs), np.float64)
+    padded = np.pad(hidden, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    rows = np.stack(
+        [padded[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3)], 3
+    ).reshape(64 * 64, 27)
+    rows = np.concatenate([rows, np.ones((len(rows), 1))], 1)
+    wanted = np.linalg.lstsq(rows, np.asarray(images).reshape(-1), rcond=None)[0]
+    found = solved["image"]["params"]
+    np.testing.assert_allclose(found["kernel"].reshape(-1), wanted[:-1], atol=1e-4)
+    np.testing.assert_allclose(found["bias"], wanted[-1:], atol=1e-4)
+
+
+def test_new_layers():
+    x = jnp.arange(6.0).reshape(1, 2, 3, 1)
+    doubled = Upsample().apply({}, x)
+    np.testing.assert_array_equal(
+        doubled[0, :, :, 0], np.kron(x[0, :, :, 0], np.ones((2, 2)))
+    )
+    padded = Pad((1, 0), (-1, 2)).apply({}, x)
+    np.testing.assert_array_equal(
+        padded[0, :, :, 0], [[0, 0, 0, 0], [1, 2, 0, 0], [4, 5, 0, 0]]
+    )
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_convolutions_to_few_features_agree_with_xla(padding):
+    x = jax.random.normal(jax.random.key(0), (2, 9, 8, 12))
+    kernel = jax.random.normal(jax.random.key(1), (5, 3, 12, 2))
+    own = jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(convolve(x, kernel, padding), own, atol=1e-4)
