@@ -11,7 +11,7 @@ from ghostjax import chain, frozen, loop, metrics, zoo
 from ghostjax.attacks import search
 from ghostjax.attacks.objective import Goal, objective
 from ghostjax.attacks.rmle import AUTHORS, Settings, _make_step, rmle
-from ghostjax.attacks.solvers import SOLVERS, Choices, Problem
+from ghostjax.attacks.solvers import SOLVERS, Choices, Problem, amsgrad
 from ghostjax.layers import Conv
 
 SHAPE = (28, 28, 1)
@@ -109,6 +109,23 @@ def test_every_solver_finds_the_pictures(scene, name):
 
 
 @pytest.mark.parametrize("name", ["lbfgs", "gauss_newton"])
+def test_amsgrad_is_pytorchs():
+    draw = np.random.default_rng(0)
+    gradients = draw.normal(size=(50, 6)) * np.linspace(3, 0.1, 50)[:, None]
+    optimizer = amsgrad(0.01, 1e-3)
+    z, state = jnp.zeros(6), optimizer.init(jnp.zeros(6))
+    own, first, second, largest = (np.zeros(6) for _ in range(4))
+    for count, gradient in enumerate(gradients, 1):
+        updates, state = optimizer.update(jnp.asarray(gradient, jnp.float32), state)
+        z = z + updates
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        largest = np.maximum(largest, second)  # not yet corrected for its bias
+        size = np.sqrt(largest) / np.sqrt(1 - 0.999**count) + 1e-3
+        own -= 0.01 / (1 - 0.9**count) * first / size
+    np.testing.assert_allclose(z, own, rtol=1e-4)
+
+
 def test_second_order_needs_few_steps(scene, name):
     steps = FAST[name].steps
     slow, _ = invert(scene, FAST["gd"]._replace(steps=steps))

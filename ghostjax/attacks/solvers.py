@@ -75,8 +75,32 @@ def _gd_step(choices, problem, z, state):
 
 
 def _gd(choices: Choices, rate: Any) -> optax.GradientTransformation:
-    make = {"adam": optax.adam, "amsgrad": optax.amsgrad}[choices.optimizer]
+    make = {"adam": optax.adam, "amsgrad": amsgrad}[choices.optimizer]
     return make(rate, eps=choices.epsilon)
+
+
+def amsgrad(rate: Any, eps: float) -> optax.GradientTransformation:
+    """AMSGrad as PyTorch computes it, betas 0.9 and 0.999.
+
+    The largest second moment is taken before its bias is corrected; `optax.amsgrad`
+    takes it after, which keeps the first gradients' size for ever and descends slower.
+    """
+
+    def init(z: Array) -> Any:
+        nothing = jnp.zeros_like(z)
+        return jnp.zeros((), jnp.int32), nothing, nothing, nothing
+
+    def update(gradient: Array, state: Any, _: Any = None) -> tuple[Array, Any]:
+        count, first, second, largest = state
+        count += 1
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        largest = jnp.maximum(largest, second)
+        size = jnp.sqrt(largest / (1 - 0.999**count)) + eps
+        step = -rate * first / (1 - 0.9**count) / size
+        return step, (count, first, second, largest)
+
+    return optax.GradientTransformation(init, update)
 
 
 def _lbfgs_init(choices: Choices, z: Array) -> Any:
