@@ -148,12 +148,14 @@ def _scores(pixels: Mapping[str, jax.Array]) -> dict[str, Any]:
 
 
 def _trivial(train_split: Split, secret: jax.Array, labels: np.ndarray) -> dict:
-    """Mean scores of pictures that need no features."""
+    """Mean scores of pictures that need no features, where they are defined: `ssim7`
+    is not for constant ones."""
     made = baselines.pictures(train_split.images, train_split.labels, secret, labels)
     row: dict[str, Any] = {}
     for name, picture in made.items():
         compared = _compare(f"{name}_secret", picture, secret)
-        row |= {key: value for key, value in compared.items() if key.endswith("_mean")}
+        means = {k: v for k, v in compared.items() if k.endswith("_mean")}
+        row |= {key: value for key, value in means.items() if np.isfinite(value)}
     return row
 
 

@@ -18,6 +18,7 @@ epochs = 1
 batch_size = 64
 [defense]
 name = "noise"
+place = "input"
 cut = "conv1"
 [attacker]
 images = 4
