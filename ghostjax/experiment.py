@@ -73,7 +73,6 @@ def run(
       ValueError: anything in the config that cannot be done, before a file is written.
       train.NonFiniteLoss: training diverged; the last good checkpoint is kept.
     """
-    kept = {} if kept is None else kept
     plan = prepare(config, kept)
     folder = output / f"{config.name}-{run_hash(plan)[:8]}"
     with parts.lock(folder, wait=False, console=console):
@@ -107,8 +106,7 @@ def prepare(config: Config, kept: dict[str, Any] | None = None) -> Plan:
     """
     check(config)
     network = zoo.network(config.target.network)
-    name = config.data.name
-    dataset = _once({} if kept is None else kept, "data", name, lambda: load(name))
+    dataset = _once(kept, "data", config.data.name, lambda: load(config.data.name))
     classes = len(dataset.class_names)
     shape = dataset.train.images.shape[1:]
     if shape != network.image_shape:
@@ -148,7 +146,11 @@ def prepare(config: Config, kept: dict[str, Any] | None = None) -> Plan:
 
 
 def _execute(
-    plan: Plan, folder: Path, shared: Path, console: Console, kept: dict[str, Any]
+    plan: Plan,
+    folder: Path,
+    shared: Path,
+    console: Console,
+    kept: dict[str, Any] | None,
 ) -> None:
     began, config = time.time(), plan.config
     digest = content_hash(_FORMAT, _fingerprint(plan.dataset), config.target)
@@ -171,24 +173,19 @@ def _execute(
     )
     row = _settings(plan)
     row |= _utility(plan, params, measure_key, pairs, undefended)
-    arrays: dict[str, np.ndarray] = {}
-    attack_metrics: Mapping[str, Any] = {}
+    found = leakage.Leakage({}, {}, {})
     if plan.attack is not None:
-        wanted = len(config.attacker.rows) or config.attacker.images
-        console.print(f"{config.attack.name}  {wanted} images")
         own = defense_folder.name, config.attacker, config.attack, config.denoise
         attack_folder = shared / f"{config.attack.name}-{content_hash(*own)}"
-        train = parts.trainer(attack_folder, config.attack.name, console)
-        found = _attack(plan, task, params, attack_key, pairs, train, console)
-        row |= found.row
-        arrays, attack_metrics = found.arrays, found.metrics
+        found = _attack(plan, task, params, attack_key, pairs, attack_folder, console)
+    row |= found.row
     row["seconds_target"] = parts.seconds(target_folder)
     row["seconds_defense"] = parts.seconds(defense_folder)
     row["seconds_total"] = time.time() - began
     metrics = {"target": target.metrics, config.defense.name: defense_metrics}
-    metrics |= attack_metrics
+    metrics |= found.metrics
     about = {"data": plan.dataset.source, "seed": config.seed}
-    results.write(folder, row, metrics, arrays, about, began)
+    results.write(folder, row, metrics, found.arrays, about, began)
 
 
 class _Target(NamedTuple):
@@ -228,10 +225,13 @@ def _attack(
     params: Any,
     key: jax.Array,
     pairs: utility.Pairs,
-    train: Any,
+    folder: Path,
     console: Console,
 ) -> leakage.Leakage:
+    """Attacks; what the attacker trains goes to `folder`."""
     config = plan.config
+    wanted = len(config.attacker.rows) or config.attacker.images
+    console.print(f"{config.attack.name}  {wanted} images")
     stego = plan.stego if plan.defense.hides else None
     return leakage.measure(
         plan.attack,
@@ -241,7 +241,7 @@ def _attack(
         key,
         attacker.targets(config.attacker, plan.dataset.test, pairs),
         plan.dataset.train,
-        train=train,
+        train=parts.trainer(folder, config.attack.name, console),
         stego=stego,
         bits=config.stego.bits,
         queries=config.attacker.queries,
@@ -339,8 +339,12 @@ def _require_batch(key: str, size: int, count: int) -> None:
         raise ValueError(f"{key} = {size}: the train split has only {count} images")
 
 
-def _once(kept: dict[str, Any], kind: str, key: Any, make: Callable[[], Any]) -> Any:
+def _once(
+    kept: dict[str, Any] | None, kind: str, key: Any, make: Callable[[], Any]
+) -> Any:
     """The value for `key`, made if it is not the newest of its kind that is kept."""
+    if kept is None:
+        return make()
     if kind not in kept or kept[kind][0] != key:
         kept[kind] = key, make()
     return kept[kind][1]

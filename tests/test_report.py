@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from ghostjax import figures, findings, report, tables
+from ghostjax import charts, figures, findings, report, tables
 
 BITS = 3
 ROW = {
@@ -367,6 +367,107 @@ def test_compare_of_unlike_runs(tmp_path):
     assert table["control_cover_only"].to_pylist() == [0.16, None]
     assert table["odd"].to_pylist() == ["text", "7"]
     assert not (tmp_path / "out" / "pictures" / "gamma.png").exists()
+
+
+TRIVIAL = {
+    "psnr_black_secret_mean": 9.7, "ssim_black_secret_mean": 0.05,
+    "psnr_train_mean_secret_mean": 11.9, "ssim_train_mean_secret_mean": 0.21,
+    "psnr_constant_secret_mean": 50.0, "ssim_constant_secret_mean": 0.9,
+}  # fmt: skip
+
+
+def test_the_baselines_have_a_table_of_their_own():
+    from ghostjax import baselines
+
+    assert set(tables.BASELINES) == set(baselines.BASELINES)
+    row = ROW | TRIVIAL | {"ssim7_reconstruction_secret_mean": 0.4321}
+    found = {table.title: table for table in tables.tables(row)}
+    trivial = found["Without looking at any feature"]
+    assert [line[:3] for line in trivial.lines] == [
+        ("all black", "9.70 dB", "0.050"),
+        ("mean training image", "11.90 dB", "0.210"),
+        ("the secret's own mean colour (an oracle)", "50.00 dB", "0.900"),
+    ]
+    attacked = found["What the attacker got"]
+    assert "SSIM as He et al. (uniform 7x7, own range)" in attacked.head
+    assert not any("black" in line[0] for line in attacked.lines)
+    (line,) = [x for x in attacked.lines if x[0] == "reconstruction against secret"]
+    assert "0.432" in line
+
+
+@pytest.mark.parametrize(
+    ("psnr", "ssim", "nothing"),
+    [(11.5, 0.2, True), (11.5, 0.5, False), (12.5, 0.2, False), (11.9, 0.21, True)],
+)
+def test_an_attack_below_every_baseline_has_recovered_nothing(psnr, ssim, nothing):
+    attack = {
+        "psnr_reconstruction_secret_mean": psnr,
+        "ssim_reconstruction_secret_mean": ssim,
+    }
+    said = findings.verdict(TRIVIAL | attack)  # the oracle does not count
+    assert ("he has recovered nothing" in said) == nothing
+    assert ("PSNR 11.90 dB (mean training image)" in said) == nothing
+    assert "nothing" not in findings.verdict(attack)
+
+
+def curve_rows(**axes):
+    """Rows over the product of axes, with results that tell each apart."""
+    from itertools import product
+
+    return [
+        dict(zip(axes, values, strict=True))
+        | TRIVIAL
+        | {"accuracy_all": 90.0 - place, "psnr_reconstruction_secret_mean": 8.0 + place}
+        for place, values in enumerate(product(*axes.values()))
+    ]
+
+
+def test_one_number_that_varies_becomes_the_axis_and_words_become_lines():
+    rows = curve_rows(cut=["conv1", "fc1"], **{"defense.level": [1.0, 0.0]})
+    (chart,) = charts.charts(rows, ["cut", "defense.level"])
+    assert chart.name == "defense_level"
+    accuracy, psnr = chart.figure.axes
+    shallow, deep = accuracy.lines[:2]
+    assert (shallow.get_label(), deep.get_label()) == ("cut conv1", "cut fc1")
+    assert list(shallow.get_xdata()) == [0.0, 1.0]
+    assert list(shallow.get_ydata()) == [89.0, 90.0]
+    heights = [line.get_ydata()[0] for line in psnr.lines if len(line.get_xdata()) == 2]
+    assert 9.7 in heights and 11.9 in heights and 50.0 not in heights
+
+
+def test_a_number_that_follows_from_a_word_is_no_axis():
+    rows = curve_rows(cut=["conv1", "ReLU2"], **{"attack.preset": ["authors", "adam"]})
+    for row in rows:
+        row["attack.tv_weight"] = 10.0 if row["cut"] == "ReLU2" else 0.0
+        row["attack.epsilon"] = 1e-3 if row["attack.preset"] == "authors" else 1e-8
+    varying = ["cut", "attack.preset", "attack.epsilon", "attack.tv_weight"]
+    (chart,) = charts.charts(rows, varying)
+    assert chart.name == "cut"
+    ax = chart.figure.axes[0]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["conv1", "ReLU2"]
+    assert ax.lines[0].get_label() == "preset authors"
+
+
+def test_two_numbers_that_vary_make_no_chart():
+    rows = curve_rows(**{"defense.level": [0.0, 1.0], "attack.steps": [10, 20]})
+    assert charts.charts(rows, ["defense.level", "attack.steps"]) == []
+
+
+def test_a_point_is_the_mean_over_draws():
+    rows = curve_rows(seed=[0, 1], **{"defense.rate": [0.1, 0.5]})
+    (chart,) = charts.charts(rows, ["defense.rate"])
+    assert list(chart.figure.axes[0].lines[0].get_ydata()) == [89.0, 88.0]
+
+
+def test_compare_draws_the_curves(tmp_path):
+    runs = [
+        make_run(tmp_path / f"run{i}", **{"defense.level": level, "accuracy_all": 90.0})
+        for i, level in enumerate([0.0, 0.5, 1.0])
+    ]
+    text = report.compare(runs, tmp_path / "out").read_text()
+    assert "over defense.level" in text
+    picture = tmp_path / "out" / "pictures" / "defense_level.png"
+    assert picture.stat().st_size > 5_000
 
 
 def test_errors_name_the_file_and_the_way_out(tmp_path):

@@ -1,7 +1,6 @@
 """Sweeps: which experiments a file stands for, in which order; running and resuming."""
 
 import csv
-import shutil
 
 import pytest
 from rich.console import Console
@@ -181,7 +180,6 @@ def test_a_sweep_compares_its_members_in_order(ran):
 
 def test_members_that_share_equal_the_same_runs_alone(ran, tmp_path):
     found, output, _ = ran
-    shutil.copytree(output / "parts", tmp_path / "parts")
     alone = experiment.run(found.members[3], tmp_path, Console(record=True))
     assert result(alone) == result(output / alone.name)
 
