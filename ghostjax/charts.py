@@ -6,7 +6,7 @@ becomes one line each. Imports no jax.
 
 from collections.abc import Iterator, Sequence
 from itertools import cycle, product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ def charts(rows: Sequence[Row], varying: Sequence[str]) -> list[Chart]:
     Returns:
       Accuracy over gamma where gamma varies. Accuracy, PSNR and SSIM over the one
       number that varies by itself (not as a consequence of what else varies), or over
-      the cuts, in the order of the rows.
+      the cuts, from the first layer on.
     """
     made = []
     if "gamma" in varying:
@@ -58,13 +58,14 @@ def curves(rows: Sequence[Row], key: str, group: Sequence[str]) -> Figure | None
     """Accuracy, PSNR and SSIM over a column, one line for each combination of `group`.
 
     A point is the mean over the runs that share it. What an attacker has without
-    looking at any feature is a dashed line. None where no row has any of the three.
+    looking at any feature is a dashed line, the best named. An accuracy that is the
+    same everywhere is left out. None where no row has any of the three.
     """
-    shown = [panel for panel in _PANELS if any(finite(r.get(panel[0])) for r in rows)]
+    shown = [panel for panel in _PANELS if _worth(rows, panel[0])]
     if not shown:
         return None
     figure = Figure(figsize=(1.8 + 3.9 * len(shown), 3.9), layout="constrained")
-    ticks = None if _numeric(rows, key) else [str(x) for x in _values(rows, key)]
+    ticks = None if _numeric(rows, key) else _ticks(rows, key)
     told = list(dict.fromkeys(tuple(row.get(k) for k in group) for row in rows))
     for ax, (column, label, base) in zip(
         figure.subplots(1, len(shown), squeeze=False).flat, shown, strict=True
@@ -146,6 +147,7 @@ def partition_chart(
         lower.plot(places, seen, style, color=colour, marker="o", ms=4, label=attack)
     if max_ssim is not None:
         lower.axhline(max_ssim, color=FAINT, ls="--", lw=1, label="limit")
+    lower.set(ylim=(min(0, lower.get_ylim()[0]), 1.03))
     lower.set_ylabel("SSIM of the reconstruction")
     lower.set_xticks(places, [row["cut"] for row in cuts], rotation=45, ha="right")
     for ax in (upper, lower):
@@ -226,8 +228,16 @@ def _numeric(rows: Sequence[Row], key: str) -> bool:
     return bool(values) and "seed" not in key and all(map(finite, values))
 
 
-def _values(rows: Sequence[Row], key: str) -> list[Any]:
-    return list(dict.fromkeys(row.get(key) for row in rows))
+def _ticks(rows: Sequence[Row], key: str) -> list[str]:
+    """The words of a column, cuts by their depth where the rows tell it."""
+    depth = {str(row.get(key)): row.get("edge_layers") or 0 for row in rows}
+    return sorted(depth, key=depth.__getitem__)
+
+
+def _worth(rows: Sequence[Row], column: str) -> bool:
+    """Whether a panel would show something."""
+    values = {row[column] for row in rows if finite(row.get(column))}
+    return len(values) > (1 if column.startswith("accuracy") else 0)
 
 
 def _means(
@@ -244,15 +254,17 @@ def _means(
 
 
 def _references(ax: Axes, rows: Sequence[Row], columns: dict[str, str]) -> None:
+    heights = {}
     for column, name in columns.items():
         values = [row[column] for row in rows if finite(row.get(column))]
         if values:
-            height = float(np.mean(values))
-            ax.axhline(height, color=FAINT, ls="--", lw=0.9)
-            place = (0.99, height)
-            ax.annotate(name.replace("_", " "), place, (0, 2), color=FAINT, fontsize=7,
-                        xycoords=ax.get_yaxis_transform(), ha="right",
-                        textcoords="offset points")  # fmt: skip
+            heights[name] = float(np.mean(values))
+            ax.axhline(heights[name], color=FAINT, ls="--", lw=0.9)
+    if heights:
+        best = max(heights, key=heights.__getitem__)
+        ax.annotate(best.replace("_", " "), (0.99, heights[best]), (0, 2), fontsize=7,
+                    xycoords=ax.get_yaxis_transform(), textcoords="offset points",
+                    ha="right", color=FAINT)  # fmt: skip
 
 
 def _looks() -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ before a file is written.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -295,8 +295,7 @@ def _test_pairs(plan: Plan) -> utility.Pairs:
 
 
 def _settings(plan: Plan) -> dict[str, Any]:
-    config = plan.config
-    hides = plan.defense.hides
+    config, hides = plan.config, plan.defense.hides
     layers = chains.describe(plan.network, plan.dataset.train.images.shape[1:])
     return {
         "name": config.name,
@@ -304,6 +303,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "data": config.data.name,
         "network": config.target.network,
         "cut": config.defense.cut,
+        "edge_layers": len(plan.edge),
         "defense": config.defense.name,
         "stego": config.stego.name if hides else "",
         "bits": config.stego.bits if hides else 0,

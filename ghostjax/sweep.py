@@ -29,11 +29,11 @@ from ghostjax import config, tables
 from ghostjax.sections import Config
 from ghostjax.tables import Row, Table
 
-_RESULTS = (
-    "accuracy_all",
-    "psnr_reconstruction_secret_mean",
-    "ssim_reconstruction_secret_mean",
-)
+_RESULTS = {
+    "accuracy_all": "accuracy",
+    "psnr_reconstruction_secret_mean": "PSNR",
+    "ssim_reconstruction_secret_mean": "SSIM",
+}
 
 
 class Sweep(NamedTuple):
@@ -158,7 +158,7 @@ def results(sweep: Sweep, rows: Sequence[Row]) -> Table:
         ]
         for place, row in enumerate(rows)
     ]
-    return Table("Results", [*varying, *map(tables.label, shown)], lines)
+    return Table("Results", [*varying, *(_RESULTS[key] for key in shown)], lines)
 
 
 def print_table(table: Table, console: Console) -> None:

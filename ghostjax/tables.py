@@ -34,9 +34,9 @@ _LABELS = {
     "accuracy_secret_n": "test secrets",
 }
 _SETTINGS = (
-    "name", "hash", "data", "network", "target_parameters", "cut", "defense", "stego",
-    "bits", "gamma", "sensitive_labels", "public_labels", "seed", "attack",
-    "attack_steps",
+    "name", "hash", "data", "network", "target_parameters", "cut", "edge_layers",
+    "defense", "stego", "bits", "gamma", "sensitive_labels", "public_labels",
+    "seed", "attack", "attack_steps",
 )  # fmt: skip
 _PARTS = ("_mean", "_low", "_high", "_n", "_infinite", "_undefined")
 _SCORES = {
