@@ -16,3 +16,11 @@ def _caches(tmp_path_factory):
     """The decoded-data cache goes where the tests may write; runs and CLI share it."""
     if "GHOSTJAX_CACHE" not in os.environ:
         os.environ["GHOSTJAX_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Frees each module's programs: XLA maps memory for every one of them, and Linux
+    ends a process (with a segmentation fault in XLA) at 65,530 mappings."""
+    yield
+    jax.clear_caches()

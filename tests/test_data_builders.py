@@ -281,7 +281,7 @@ def test_missing_raw_files_are_named(source, tmp_path):
 
 
 def idx(shape, count):
-    return gzip.compress(b"\0\0\x08" + struct.pack(">BI", 1, shape) + bytes(count))
+    return gzip.compress(b"\0\0\x08" + struct.pack(">BI", 1, shape) + bytes(count), mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def idx(shape, count):
         (
             "mnist",
             "train-labels-idx1-ubyte.gz",
-            gzip.compress(b"abcdef"),
+            gzip.compress(b"abcdef", mtime=0),
             "no idx file",
         ),
         ("cifar10", "cifar-10-binary.tar.gz", b"no tar", "could not be opened"),
