@@ -154,7 +154,8 @@ class MaxPool(nn.Module):
     """Max over windows; rows and columns that fill no window are dropped.
 
     Where window equals stride it is a maximum of slices, whose gradient is many times
-    faster on CPU than that of `reduce_window` (select-and-scatter).
+    faster on CPU than that of `reduce_window` (select-and-scatter). The gradient goes
+    to the first of equal values in reading order, as PyTorch's does.
     """
 
     window: int = 2
@@ -168,12 +169,17 @@ class MaxPool(nn.Module):
         w, rows, columns = self.window, height // self.window, width // self.window
         x = x[:, : rows * w, : columns * w]
         x = x.reshape(batch, rows, w, columns, w * channels)
-        x = reduce(jnp.maximum, [x[:, :, i] for i in range(w)])
         starts = range(0, w * channels, channels)
-        return reduce(jnp.maximum, [x[..., j : j + channels] for j in starts])
+        x = reduce(_larger, [x[..., j : j + channels] for j in starts])
+        return reduce(_larger, [x[:, :, i] for i in range(w)])
 
     def flops(self, inside: Shape, outside: Shape) -> int:
         return self.window**2 * prod(outside)
+
+
+def _larger(first: Array, second: Array) -> Array:
+    """The maximum; its gradient, unlike `jnp.maximum`'s, goes whole to one of them."""
+    return jnp.where(second > first, second, first)
 
 
 class BatchNorm(nn.Module):

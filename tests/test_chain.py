@@ -111,8 +111,9 @@ def test_edge_then_cloud_is_the_network_at_every_cut(network):
         np.testing.assert_array_equal(
             chain.apply(cloud, halves[1], features), whole, err_msg=name
         )
-        fast = jitted(cloud, halves[1], jitted(edge, halves[0], images))
-        np.testing.assert_allclose(fast, whole, rtol=1e-5, atol=1e-5, err_msg=name)
+        if name in (layers[1][0], layers[len(layers) // 2][0]):  # compiling is slow
+            fast = jitted(cloud, halves[1], jitted(edge, halves[0], images))
+            np.testing.assert_allclose(fast, whole, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def test_equal_networks_are_one_static_argument(network):
@@ -155,6 +156,14 @@ def test_overlapping_and_window_pools_agree_with_slow_ones():
             for j in range(y.shape[2]):
                 area = x[0, i * stride :, j * stride :][:window, :window]
                 np.testing.assert_array_equal(y[0, i, j], area.max((0, 1)))
+
+
+def test_a_pools_gradient_goes_to_the_first_of_equal_values():
+    x = jnp.asarray([[0.0, 3.0], [3.0, 1.0]]).reshape(1, 2, 2, 1)
+    gradient = jax.grad(lambda x: MaxPool().apply({}, x).sum())(x)
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[0, 1], [0, 0]])
+    flat = jax.grad(lambda x: MaxPool().apply({}, x).sum())(jnp.zeros((1, 4, 4, 1)))
+    assert flat[0, ::2, ::2].sum() == 4 and flat.sum() == 4
 
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
