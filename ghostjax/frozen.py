@@ -8,16 +8,18 @@ product wide enough for the processor; the matrix is only made once because the 
 are frozen. Where a layer has many channels the product is wide without that, and XLA's
 own convolution is the fastest (benchmarks/frozen.py). Values agree to rounding.
 
-On every backend a ReLU before a max pool moves behind it: the same values, for a part of
-the work, and an objective that looks behind the last ReLU can do so at pools as well.
+On every backend a ReLU before a max pool moves behind it: the same values, for a part
+of the work, and an objective that looks behind the last ReLU can do so at pools too.
 """
+
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from ghostjax.chain import Chain, Variables
+from ghostjax.chain import Chain, Variables, describe
 from ghostjax.layers import Conv, MaxPool, Relu, Shape
 
 _TILE = 12  # output columns of one product, at most
@@ -71,19 +73,17 @@ def freeze(
     chain = _pool_first(chain)
     if jax.default_backend() != "cpu":
         return chain, variables
-    layers, made = [], dict(variables)
-    x = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    for name, layer in chain:
-        inside = x.shape
-        x = jax.eval_shape(layer.apply, variables.get(name, {}), x)
+    layers, made, inside = [], dict(variables), tuple(image_shape)
+    for (name, layer), row in zip(chain, describe(chain, image_shape), strict=True):
         if isinstance(layer, Conv):
-            tile = _tile(inside[-1], layer.features, x.shape[2])
+            tile = _tile(inside[-1], layer.features, row.shape[1])
             if tile:
                 params = variables[name]["params"]
                 kernel = _bands(params["kernel"], tile)
                 made[name] = {"params": {**params, "kernel": kernel}}
             layer = FrozenConv(layer.features, layer.size, layer.padding, tile)
         layers.append((name, layer))
+        inside = row.shape
     return tuple(layers), made
 
 
@@ -115,6 +115,7 @@ def _band_shape(window: tuple[int, int, int, int], tile: int) -> tuple[int, int]
     return height * (tile + width - 1) * channels, tile * features
 
 
+@partial(jax.jit, static_argnums=1)
 def _bands(kernel: Array, tile: int) -> Array:
     """[h, w, C, D] to the matrix that makes `tile` output columns out of their rows."""
     height, width, channels, features = kernel.shape

@@ -281,7 +281,9 @@ def test_missing_raw_files_are_named(source, tmp_path):
 
 
 def idx(shape, count):
-    return gzip.compress(b"\0\0\x08" + struct.pack(">BI", 1, shape) + bytes(count), mtime=0)
+    return gzip.compress(
+        b"\0\0\x08" + struct.pack(">BI", 1, shape) + bytes(count), mtime=0
+    )
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from ghostjax.attacks import search
 from ghostjax.attacks.objective import Goal, objective, pixel_scale
 from ghostjax.attacks.solvers import SOLVERS, Choices, Problem
 from ghostjax.base import Attack, Key, Knowledge
-from ghostjax.chain import Chain, apply
+from ghostjax.chain import Chain, describe
 from ghostjax.names import unknown
 
 STARTS = {"grey": (0.5,), "dark": (0.1,), "best": (0.1, 0.5)}
@@ -101,7 +101,7 @@ def rmle(
         return knowledge.edge_variables, {}
 
     def invert(params: Any, key: Key, features: Array) -> tuple[Array, Array]:
-        _require_features(edge, image_shape, params, features)
+        _require_features(edge, image_shape, features)
         layers, variables = frozen.freeze(edge, params, image_shape)
         step = _make_step(layers, settings)
         values = features[0].size if settings.goal.distance == "mean" else 1
@@ -169,10 +169,9 @@ def _value(edge: Chain, goal: Goal) -> Any:
 
 
 def _require_features(
-    edge: Chain, image_shape: tuple[int, ...], variables: Any, features: Array
+    edge: Chain, image_shape: tuple[int, ...], features: Array
 ) -> None:
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    own = jax.eval_shape(lambda v, x: apply(edge, v, x), variables, image).shape[1:]
+    own = describe(edge, image_shape)[-1].shape
     if features.shape[1:] != own:
         raise ValueError(
             f"features of shape {features.shape[1:]} cannot have left an edge that "
