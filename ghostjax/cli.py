@@ -145,8 +145,8 @@ def override(base: sections.Config, overrides: Sequence[str]) -> sections.Config
             shared = {key for key in vars(cls()) if key != "name" and key in vars(old)}
             member = cls(**{key: getattr(old, key) for key in shared})
             base = replace(base, **{section: member})
-    if preset := _take(words, "--attack.preset"):
-        tree = {**asdict(sections.Rmle()), **sections.PRESETS.get(preset, {})}
+    if hasattr(base.attack, "preset") and (preset := _take(words, "--attack.preset")):
+        tree = asdict(type(base.attack)()) | sections.PRESETS.get(preset, {})
         own = {key: tree[key] for key in sections.PRESETS["authors"]}
         base = replace(base, attack=replace(base.attack, preset=preset, **own))
     words = ["--help" if word == "--help-keys" else word for word in words]

@@ -177,6 +177,8 @@ class Shadow(Rmle):
     """Query-free: a shadow edge trained to please the frozen cloud, then rMLE on it."""
 
     name: Literal["shadow"] = "shadow"
+    tv_weight: float = 1e-4
+    """lambda; larger than where the edge is known, as the shadow is only like it."""
     architecture: Literal["other", "same"] = "other"
     """Layers of its own, derived from the shapes alone, or the edge's own layers."""
     decoder: bool = False

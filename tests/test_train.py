@@ -187,3 +187,20 @@ def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
     shutil.rmtree(tmp_path / "1")
     with pytest.raises(checkpoint.Corrupted, match="cannot be read"):
         checkpoint.restore(tmp_path / "1", {"w": jnp.zeros(4)})
+
+
+def test_a_long_runs_outputs_compile_no_program_of_its_length(monkeypatch):
+    def refuse(*leaves):
+        raise AssertionError("stacked by XLA")
+
+    monkeypatch.setattr(loop, "_traced_stack", refuse)
+    last, seen = loop.run(
+        lambda carry, index: (carry + 1, {"carry": carry, "index": index}),
+        jnp.zeros(()),
+        500,
+        start=7,
+        scanned=False,
+    )
+    assert float(last) == 500 and seen["index"].dtype == jnp.int32
+    np.testing.assert_array_equal(seen["carry"], np.arange(500))
+    np.testing.assert_array_equal(seen["index"], np.arange(7, 507))
