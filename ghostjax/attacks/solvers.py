@@ -26,7 +26,7 @@ from jax import Array, lax
 from ghostjax.attacks.objective import Objective
 
 _EASIER, _MUCH_EASIER, _HARDER = 4.0, 30.0, 5.0  # damping, see the module
-_TRUSTED = 0.98  # share of what the quadratic model promised
+_EXACT = 0.02  # largest error of the quadratic model, of what it promised
 _LEAST = 1e-12  # damping
 
 
@@ -154,7 +154,8 @@ def _newton_step(choices, problem, z, damping):
     tried = _inside(problem, z + step)
     gain = now - problem.objective.value(tried, *problem.arguments)
     hoped = (_dot(step, downhill + rest) + damping * _dot(step, step)) / 2
-    easier = jnp.where(gain > _TRUSTED * hoped, _MUCH_EASIER, _EASIER)
+    right = jnp.abs(gain - hoped) < _EXACT * hoped
+    easier = jnp.where(right, _MUCH_EASIER, _EASIER)
     easier = jnp.maximum(damping / easier, _LEAST)
     damping = jnp.where(gain > 0, easier, damping * _HARDER)
     return now, jnp.where(_each(gain > 0), tried, z), damping
