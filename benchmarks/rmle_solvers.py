@@ -43,6 +43,11 @@ OURS = {  # name -> (settings, numbers of steps, lambda or None for the default)
         (1, 2, 3, 4, 6, 8, 12, 20, 40),
         None,
     ),
+    "gauss_newton, dark start, 5 CG steps": (
+        Settings(start="dark", choices=Choices("adam", 1e-8, cg_steps=5)),
+        (1, 2, 3, 4, 6, 8, 12, 20, 40),
+        None,
+    ),
     "lbfgs, dark start": (Settings("lbfgs", start="dark"), (5, 10, 20, 40), None),
     "adam, box": (Settings("gd", start="dark"), (50, 100, 200, 400, 800), None),
     "authors' objective, eps 1e-8": (ADAM, (100, 200, 400, 800), TV),
