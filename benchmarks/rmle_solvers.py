@@ -224,7 +224,7 @@ def lenet5() -> dict:
 
 def plot(results: dict) -> Figure:
     """PSNR over wall time, one panel a cut."""
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
     axes = figure.subplots(1, len(results))
     for ax, (cut, found) in zip(axes, results.items(), strict=True):
         for name, points in found["curves"].items():
@@ -237,7 +237,10 @@ def plot(results: dict) -> Figure:
         ax.set_xlabel("seconds")
         ax.set_ylabel("mean PSNR (dB)")
         ax.grid(alpha=0.25)
-    axes[0].legend(fontsize=6.5, frameon=False)
+    names, labels = axes[0].get_legend_handles_labels()
+    figure.legend(
+        names, labels, loc="outside lower center", ncols=5, fontsize=7, frameon=False
+    )
     return figure
 
 

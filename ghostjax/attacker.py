@@ -6,15 +6,19 @@ The choices of `sections.Attacker`, turned into arrays. What he does with them i
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.tree_util import Partial
 
-from ghostjax.base import Defense, Knowledge, Task
+from ghostjax.base import Defense, Knowledge, Stego, Task
 from ghostjax.data import Dataset, Split, load
 from ghostjax.sections import Attacker
 from ghostjax.utility import Pairs
 
+_PERTURBED = 10_000  # pairs of a generator that he makes, at most
+_CHUNK = 500  # of them at once
 _NOISE_IMAGES = 50_000  # of an attacker who has no others; as many as He et al.'s
 
 
@@ -85,11 +89,14 @@ def public_images(section: Attacker, dataset: Dataset, seed: int) -> Split:
     return other
 
 
-def knowledge(task: Task, defense: Defense, params: Any, public: Split) -> Knowledge:
+def knowledge(
+    task: Task, stego: Stego, defense: Defense, params: Any, public: Split
+) -> Knowledge:
     """All that the threat model gives; `base.limit` hands out what an attack declares.
 
     Args:
-      task: the target network.
+      task: the target network, and what the stego method learned.
+      stego: how secrets are hidden.
       defense, params: what the attacker's own images pass through when he queries.
       public: his images.
     """
@@ -99,8 +106,32 @@ def knowledge(task: Task, defense: Defense, params: Any, public: Split) -> Knowl
         Partial(defense.encode_public, params),
         jnp.asarray(public.images),
         jnp.asarray(public.labels),
-        stego_params=(),
+        _perturbed(task, stego, defense, params, public) if defense.perturb else None,
+        task.stego,
     )
+
+
+def _perturbed(
+    task: Task, stego: Stego, defense: Defense, params: Any, public: Split
+) -> tuple[Array, Array]:
+    """Pictures after and before a generator: stegos of the attacker's own images, each
+    hidden in another; he has the user's own generator."""
+    count = min(len(public.images), _PERTURBED)
+    images = jnp.asarray(public.images[:count])
+
+    @jax.jit
+    def make(covers, secrets):
+        pixels = (x.astype(jnp.float32) / 255 for x in (covers, secrets))
+        hidden = stego.hide(task.stego, *pixels)
+        shown = defense.perturb(params, hidden, secrets.astype(jnp.float32) / 255)
+        return tuple(jnp.round(255 * x).astype(jnp.uint8) for x in (shown, hidden))
+
+    secrets = jnp.roll(images, 1, 0)
+    made = [
+        make(images[start : start + _CHUNK], secrets[start : start + _CHUNK])
+        for start in range(0, count, _CHUNK)
+    ]
+    return tuple(jnp.concatenate(part) for part in zip(*made, strict=True))
 
 
 def require_rows(section: Attacker, count: int, hides: bool) -> None:

@@ -34,6 +34,10 @@ class Stego(NamedTuple):
     name: str
     init: Callable[[Key, Images, Images], Params]
     """`init(key, cover, secret) -> params`; the images count for their shape only."""
+    fit: Callable[[Key, Bytes, Any], tuple[Params, Any]]
+    """`fit(key, images uint8 [N, H, W, C], train) -> (params, metrics)`. `train` is
+    `train.fit` or another function with its signature; a method that learns nothing
+    ignores it and gives ((), {})."""
     hide: Callable[[Params, Images, Images], Images]
     """`hide(params, cover, secret) -> stego`."""
     reveal: Callable[[Params, Images], Images]
@@ -53,6 +57,7 @@ class Task(NamedTuple):
     labels: Labels  # int32 [N]
     covers: Indices  # int32 [n], the images with a public label
     secrets: Indices  # int32 [m], the images with a sensitive label
+    stego: Params = ()  # what the stego method learned, where the defense hides
 
 
 class Defense(NamedTuple):
@@ -73,6 +78,9 @@ class Defense(NamedTuple):
     """`answer(params, features) -> logits [B, classes]`: the cloud half."""
     hides: bool = False
     """Whether sensitive images are hidden in covers."""
+    perturb: Callable[[Params, Images, Images], Images] | None = None
+    """`perturb(params, stegos, secrets) -> images`: what enters the edge in a stego's
+    place, of a defense that changes it; None: the stego itself."""
 
 
 class Knowledge(NamedTuple):

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ghostjax import __version__, config, device, sections, sweep
+from ghostjax.attack_sections import PRESETS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -146,8 +147,8 @@ def override(base: sections.Config, overrides: Sequence[str]) -> sections.Config
             member = cls(**{key: getattr(old, key) for key in shared})
             base = replace(base, **{section: member})
     if hasattr(base.attack, "preset") and (preset := _take(words, "--attack.preset")):
-        tree = asdict(type(base.attack)()) | sections.PRESETS.get(preset, {})
-        own = {key: tree[key] for key in sections.PRESETS["authors"]}
+        tree = asdict(type(base.attack)()) | PRESETS.get(preset, {})
+        own = {key: tree[key] for key in PRESETS["authors"]}
         base = replace(base, attack=replace(base.attack, preset=preset, **own))
     words = ["--help" if word == "--help-keys" else word for word in words]
     changed = tyro.cli(

@@ -18,8 +18,9 @@ from typing import Any, Literal, get_args, get_origin
 
 import tomli_w
 
+from ghostjax.attack_sections import PRESETS
 from ghostjax.names import unknown
-from ghostjax.sections import PRESETS, TABLES, Config
+from ghostjax.sections import TABLES, Config
 
 _COUNTS = {
     "epochs",
@@ -37,13 +38,17 @@ _RATES = {
     "train_rate",
     "probe_rate",
     "epsilon",
+    "beta",
     "tv_beta",
+    "max_perturbation",
     "edge_gflops",
     "uplink_mbps",
     "cloud_gflops",
 }
 _WEIGHTS = {
     "weight",
+    "warm_up",
+    "beta_start",
     "tv_weight",
     "covert_filters",
     "covers_per_secret",
@@ -64,10 +69,8 @@ def check(config: Config) -> Config:
     Raises:
       ValueError: names the key, its value and what it must be.
     """
-    _require(
-        1 <= config.stego.bits <= 7, "stego.bits", config.stego.bits, "between 1 and 7"
-    )
-    for section in ("target", "defense", "attacker", "attack", "denoise", "device"):
+    sections = "target", "stego", "defense", "attacker", "attack", "denoise", "device"
+    for section in sections:
         for key, value in dataclasses.asdict(getattr(config, section)).items():
             if key in _COUNTS:
                 _require(value >= 1, f"{section}.{key}", value, "at least 1")
@@ -75,6 +78,8 @@ def check(config: Config) -> Config:
                 _require(value > 0, f"{section}.{key}", value, "above 0")
             if key in _WEIGHTS:
                 _require(value >= 0, f"{section}.{key}", value, "0 or more")
+            if key == "bits":
+                _require(1 <= value <= 7, f"{section}.{key}", value, "between 1 and 7")
             if key == "rate":
                 _require(0 <= value < 1, f"{section}.{key}", value, "in [0, 1)")
     return config

@@ -8,17 +8,14 @@ before a file is written.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from rich.console import Console
 
-from ghostjax import attacker, leakage, parts, results, utility, zoo
+from ghostjax import attacker, hiding, leakage, parts, results, utility, zoo
 from ghostjax import chain as chains
 from ghostjax.attacks import build_attack, build_probe
 from ghostjax.attacks.probe import Probe
@@ -26,11 +23,11 @@ from ghostjax.base import Attack, Defense, Stego, Task
 from ghostjax.chain import Chain, Variables
 from ghostjax.classifier import LabelledImages, fit_classifier
 from ghostjax.config import check, content_hash, to_toml
-from ghostjax.data import Dataset, Partition, Split, load, partition, roles
+from ghostjax.data import Dataset, Partition, Split, fingerprint, load, partition, roles
 from ghostjax.defenses import build_defense
 from ghostjax.defenses.plain import plain
 from ghostjax.sections import Config
-from ghostjax.stego import STEGO
+from ghostjax.stego import build_stego
 from ghostjax.train import Recipe
 
 _FORMAT = 1  # raise it when a change of code makes cached parts wrong
@@ -89,7 +86,7 @@ def run_hash(plan: Plan) -> str:
     idle = ("name", "device")
     content = {k: value for k, value in vars(plan.config).items() if k not in idle}
     ordered = (content[key] for key in sorted(content))
-    return content_hash(_FORMAT, _fingerprint(plan.dataset), *ordered)
+    return content_hash(_FORMAT, fingerprint(plan.dataset), *ordered)
 
 
 def prepare(config: Config, kept: dict[str, Any] | None = None) -> Plan:
@@ -106,7 +103,7 @@ def prepare(config: Config, kept: dict[str, Any] | None = None) -> Plan:
     """
     check(config)
     network = zoo.network(config.target.network)
-    dataset = _once(kept, "data", config.data.name, lambda: load(config.data.name))
+    dataset = parts.once(kept, "data", config.data.name, lambda: load(config.data.name))
     classes = len(dataset.class_names)
     shape = dataset.train.images.shape[1:]
     if shape != network.image_shape:
@@ -118,8 +115,8 @@ def prepare(config: Config, kept: dict[str, Any] | None = None) -> Plan:
     edge, cloud = chains.cut(layers, config.defense.cut)
     named = config.data.sensitive_labels or None
     labels = partition(classes, config.data.gamma, seed=config.seed, sensitive=named)
-    stego = STEGO[config.stego.name](config.stego.bits)
     count = len(dataset.train.labels)
+    stego = build_stego(config.stego, shape, count)
     _require_batch("target.batch_size", config.target.batch_size, count)
     if config.defense.name == "ghost":
         _require_batch("defense.batch_size", config.defense.batch_size, count)
@@ -153,12 +150,13 @@ def _execute(
     kept: dict[str, Any] | None,
 ) -> None:
     began, config = time.time(), plan.config
-    digest = content_hash(_FORMAT, _fingerprint(plan.dataset), config.target)
+    digest = content_hash(_FORMAT, fingerprint(plan.dataset), config.target)
     target_folder = shared / f"target-{digest}"
-    target = _once(
+    target = parts.once(
         kept, "target", target_folder, lambda: _target(plan, target_folder, console)
     )
-    task, pairs = _task(plan, target), _test_pairs(plan)
+    learned, stego_metrics, stego_folder = _stego(plan, target, shared, console)
+    task, pairs = _task(plan, target, learned), _test_pairs(plan)
 
     own = plan.partition.sensitive, config.stego, config.defense, config.seed
     defense_folder = shared / f"{config.defense.name}-{content_hash(digest, *own)}"
@@ -168,22 +166,26 @@ def _execute(
     params, defense_metrics = plan.defense.fit(defense_key, task, train)
 
     same = target_folder, plan.partition, config.seed
-    undefended = _once(
+    undefended = parts.once(
         kept, "undefended", same, lambda: _undefended(plan, task, measure_key, pairs)
     )
     row = _settings(plan)
     row |= _utility(plan, params, measure_key, pairs, undefended)
     found = leakage.Leakage({}, {}, {})
+    if plan.defense.hides:
+        row |= (hidden := _hiding(plan, learned, params, pairs)).row
+        found = found._replace(arrays=hidden.arrays)
     if plan.attack is not None:
         own = defense_folder.name, config.attacker, config.attack, config.denoise
         attack_folder = shared / f"{config.attack.name}-{content_hash(*own)}"
         found = _attack(plan, task, params, attack_key, pairs, attack_folder, console)
     row |= found.row
     row["seconds_target"] = parts.seconds(target_folder)
+    row["seconds_stego"] = parts.seconds(stego_folder)
     row["seconds_defense"] = parts.seconds(defense_folder)
     row["seconds_total"] = time.time() - began
-    metrics = {"target": target.metrics, config.defense.name: defense_metrics}
-    metrics |= found.metrics
+    metrics = {"target": target.metrics, config.stego.name: stego_metrics}
+    metrics |= {config.defense.name: defense_metrics, **found.metrics}
     about = {"data": plan.dataset.source, "seed": config.seed}
     results.write(folder, row, metrics, found.arrays, about, began)
 
@@ -211,12 +213,38 @@ def _target(plan: Plan, folder: Path, console: Console) -> _Target:
     return _Target(variables, data, metrics)
 
 
-def _task(plan: Plan, target: _Target) -> Task:
+def _stego(
+    plan: Plan, target: _Target, shared: Path, console: Console
+) -> tuple[Any, Any, Path]:
+    """What the stego method learned, its metrics, and where it is kept.
+
+    It learns on all training images, so every partition shares it.
+    """
+    section = plan.config.stego
+    digest = content_hash(_FORMAT, fingerprint(plan.dataset), section)
+    folder = shared / f"{section.name}-{digest}"
+    if not plan.defense.hides:
+        return (), {}, folder
+    key = jax.random.key(getattr(section, "seed", 0))
+    train = parts.trainer(folder, section.name, console)
+    return *plan.stego.fit(key, target.data.images, train), folder
+
+
+def _hiding(
+    plan: Plan, learned: Any, params: Any, pairs: utility.Pairs
+) -> hiding.Hiding:
+    test, train = plan.dataset.test, plan.dataset.train
+    bits = getattr(plan.config.stego, "bits", 0)
+    own = plan.stego, learned, plan.defense, params
+    return hiding.measure(*own, test, pairs, train, bits)
+
+
+def _task(plan: Plan, target: _Target, stego: Any) -> Task:
     """The task for the defense, around the trained target."""
     halves = (chains.select(x, target.variables) for x in (plan.edge, plan.cloud))
     role = roles(plan.dataset.train.labels, plan.partition)
     covers, secrets = jnp.asarray(role.covers), jnp.asarray(role.secrets)
-    return Task(*halves, *target.data, covers, secrets)
+    return Task(*halves, *target.data, covers, secrets, stego)
 
 
 def _attack(
@@ -235,7 +263,7 @@ def _attack(
     stego = plan.stego if plan.defense.hides else None
     return leakage.measure(
         plan.attack,
-        attacker.knowledge(task, plan.defense, params, plan.public),
+        attacker.knowledge(task, plan.stego, plan.defense, params, plan.public),
         plan.defense,
         params,
         key,
@@ -243,7 +271,7 @@ def _attack(
         plan.dataset.train,
         train=parts.trainer(folder, config.attack.name, console),
         stego=stego,
-        bits=config.stego.bits,
+        bits=getattr(config.stego, "bits", 0),
         queries=config.attacker.queries,
         known_zeros=getattr(config.attack, "known_zeros", False),
         reads_secrets=config.attack.name == "direct",
@@ -306,45 +334,17 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "edge_layers": len(plan.edge),
         "defense": config.defense.name,
         "stego": config.stego.name if hides else "",
-        "bits": config.stego.bits if hides else 0,
+        "bits": getattr(config.stego, "bits", 0) if hides else 0,
         "gamma": config.data.gamma,
         "sensitive_labels": " ".join(map(str, plan.partition.sensitive)),
         "public_labels": " ".join(map(str, plan.partition.public)),
         "seed": config.seed,
         "attack": config.attack.name,
         "target_parameters": sum(layer.parameters for layer in layers),
-        **_config_columns(config),
+        **results.config_columns(config),
     }
-
-
-def _config_columns(config: Config) -> dict[str, Any]:
-    """Every key of the config as a column, "defense.steps", to compare runs by."""
-    return {
-        f"{section}.{key}": " ".join(map(str, value))
-        if isinstance(value, tuple)
-        else value
-        for section in ("target", "stego", "defense", "attacker", "attack", "denoise")
-        for key, value in asdict(getattr(config, section)).items()
-        if key not in ("name", "cut", "network")
-    }
-
-
-def _fingerprint(dataset: Dataset) -> list[Any]:
-    counts = [len(dataset.train.labels), len(dataset.test.labels)]
-    return [dataset.source, counts, int(dataset.train.labels.astype(np.int64).sum())]
 
 
 def _require_batch(key: str, size: int, count: int) -> None:
     if size > count:
         raise ValueError(f"{key} = {size}: the train split has only {count} images")
-
-
-def _once(
-    kept: dict[str, Any] | None, kind: str, key: Any, make: Callable[[], Any]
-) -> Any:
-    """The value for `key`, made if it is not the newest of its kind that is kept."""
-    if kept is None:
-        return make()
-    if kind not in kept or kept[kind][0] != key:
-        kept[kind] = key, make()
-    return kept[kind][1]

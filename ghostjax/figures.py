@@ -46,13 +46,14 @@ def columns(arrays: Mapping[str, np.ndarray], bits: int | None) -> list[Column]:
     """The panel's columns, left to right, from a run's arrays.
 
     Args:
-      arrays: "cover", "secret", "stego", "reconstruction", "extracted", "revealed"
-        as uint8 [n, H, W, C], and "cover_label", "secret_label", "answer" as int [n];
-        what is missing is left out.
+      arrays: "cover", "secret", "stego", "perturbed", "reconstruction", "extracted",
+        "revealed" as uint8 [n, H, W, C], and "cover_label", "secret_label", "answer" as
+        int [n]; what is missing is left out.
       bits: zeta of the LSB method, None for other methods.
 
     Returns:
-      Cover, secret, stego, difference, reconstruction, its low bits, revealed.
+      Cover, secret, stego, difference, perturbed stego, reconstruction, its low bits,
+      revealed.
     """
     cover, secret = arrays.get("cover"), arrays.get("secret")
     stego, found = arrays.get("stego"), arrays.get("reconstruction")
@@ -69,6 +70,10 @@ def columns(arrays: Mapping[str, np.ndarray], bits: int | None) -> list[Column]:
         made.append(Column("stego", title, "secret in cover", stego, captions))
     if stego is not None and cover is not None:
         made.append(_difference(cover, stego, bits))
+    if "perturbed" in arrays and cover is not None:
+        shown = arrays["perturbed"]
+        against = _decibels(shown, cover)
+        made.append(Column("perturbed", "perturbed", "by GHOST+", shown, against))
     if found is not None:
         against = _decibels(found, secret)
         title, by = "reconstruction", "by the attacker"

@@ -15,7 +15,7 @@ RESEMBLES = 0.5  # mean SSIM from which the attacker's pictures show the secret
 
 _ATTACKED = {
     "reconstruction": "the reconstruction",
-    "extracted": "the low bits of the reconstruction",
+    "extracted": "the secret read out of the reconstruction",
 }
 
 
@@ -99,13 +99,21 @@ def summary(row: Row) -> list[tuple[str, str]]:
             _accuracy(row, "accuracy_public", {"target": "target_accuracy_public"}),
         ),
         ("stego vs cover", _quality(row, "cover_stego")),
+        ("perturbed vs cover", _quality(row, "cover_perturbed")),
+        ("revealed vs secret", _quality(row, "revealed_secret")),
         ("attack vs secret", _quality(row, "reconstruction_secret")),
         ("attack vs cover", _quality(row, "reconstruction_cover")),
-        ("low bits vs secret", _quality(row, "extracted_secret")),
+        ("extracted vs secret", _quality(row, "extracted_secret")),
         ("time", cell("seconds_total", row.get("seconds_total"))),
     ]
     lines += [("caution", words) for words in cautions(row)]
     return [(name, words) for name, words in lines if words not in ("", NONE)]
+
+
+def uses_secret(row: Row) -> bool:
+    """Whether answers depend on what is hidden: with the labels of other secrets the
+    accuracy is clearly lower. With one sensitive label nothing can show it."""
+    return _above(row, "control_shuffled_secret")
 
 
 def _hidden(row: Row) -> bool:

@@ -66,8 +66,8 @@ def measure(
 
     Returns:
       Row columns (see `metrics.summarise`): reconstruction against secret, cover and
-      stego; cover against stego; the secret extracted from the reconstruction;
-      baselines against the secret; and examples and metrics.
+      stego; the secret extracted from the reconstruction; baselines against the secret;
+      and examples and metrics.
     """
     fit_key, encode_key, invert_key = jax.random.split(key, 3)
     secret, cover = (_pixels(x) for x in (targets.secrets, targets.covers))
@@ -100,6 +100,8 @@ def measure(
         hidden = jax.jit(stego.hide)(knowledge.stego_params, cover, secret)
         revealed = jax.jit(stego.reveal)(knowledge.stego_params, hidden)
         pixels |= {"cover": cover, "stego": hidden, "revealed": revealed}
+        if defense.perturb:
+            pixels["perturbed"] = jax.jit(defense.perturb)(params, hidden, secret)
     row |= _scores(pixels) | _trivial(train_split, secret, targets.labels)
     answer = jax.jit(defense.answer)(params, samples[0]).argmax(-1)
     about = {"answer": np.asarray(answer), "secret_label": targets.labels}
@@ -136,8 +138,7 @@ def _scores(pixels: Mapping[str, jax.Array]) -> dict[str, Any]:
         ("reconstruction", "secret"),
         ("reconstruction", "cover"),
         ("reconstruction", "stego"),
-        ("cover", "stego"),
-        ("revealed", "secret"),
+        ("reconstruction", "perturbed"),
         ("extracted", "secret"),
     )
     row: dict[str, Any] = {}

@@ -111,3 +111,14 @@ def _announce(folder: Path, name: str, done: int, steps: int, console: Console) 
 
 def _spend(folder: Path, more: float) -> None:
     (folder / "seconds").write_text(f"{seconds(folder) + more:.3f}")
+
+
+def once(
+    kept: dict[str, Any] | None, kind: str, key: Any, make: Callable[[], Any]
+) -> Any:
+    """The value for `key`, made if it is not the newest of its kind in `kept`."""
+    if kept is None:
+        return make()
+    if kind not in kept or kept[kind][0] != key:
+        kept[kind] = key, make()
+    return kept[kind][1]

@@ -4,6 +4,7 @@ import csv
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from ghostjax import environment
+from ghostjax.sections import Config
 
 
 def write(
@@ -52,6 +54,18 @@ def write(
     writing = folder / "row.parquet.writing"
     pyarrow.parquet.write_table(pa.Table.from_pylist([dict(row)]), writing)
     writing.rename(folder / "row.parquet")
+
+
+def config_columns(config: Config) -> dict[str, Any]:
+    """Every key of the config as a column, "defense.steps", to compare runs by."""
+    return {
+        f"{section}.{key}": " ".join(map(str, value))
+        if isinstance(value, tuple)
+        else value
+        for section in ("target", "stego", "defense", "attacker", "attack", "denoise")
+        for key, value in asdict(getattr(config, section)).items()
+        if key not in ("name", "cut", "network")
+    }
 
 
 def _records(part: str, history: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -7,7 +7,18 @@ given means; `Rmle.preset` fills several keys at once (`PRESETS`).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from ghostjax.attack_sections import (
+    Attacker,
+    Denoise,
+    Direct,
+    Inverse,
+    NoAttack,
+    NoDenoise,
+    Rmle,
+    Shadow,
+)
 
 
 @dataclass(frozen=True)
@@ -46,10 +57,41 @@ class Lsb:
 
 
 @dataclass(frozen=True)
+class Nns:
+    """Neural steganography: prep, hiding and reveal networks (GHOST III.B)."""
+
+    name: Literal["nns"] = "nns"
+    network: Literal["n16", "n32", "muzio65", "baluja50"] = "n32"
+    """baluja50 is the papers' three-tower architecture, for accelerators."""
+    distance: Literal["squared", "absolute"] = "squared"
+    """Of stego to cover and revealed to secret; absolute is L1, as printed."""
+    beta: float = 0.75
+    """Weight of the secret's error."""
+    beta_start: float = 0.0
+    """Its weight at first, falling to beta over half the training; 0: beta itself."""
+    epochs: int = 20
+    """Passes over the training images, each once a cover and once a secret."""
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    optimizer: Literal["adam", "amsgrad", "adamw", "sgd"] = "adam"
+    schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
+    seed: int = 0
+    """Its own seed: runs that differ only in `seed` share one network."""
+
+
+@dataclass(frozen=True)
 class Plain:
     """No defense: the features of the secret itself cross the cut."""
 
     name: Literal["plain"] = "plain"
+    cut: str = "pool1"
+
+
+@dataclass(frozen=True)
+class Hide:
+    """Secrets are hidden and nothing is retrained: what the others start from."""
+
+    name: Literal["hide"] = "hide"
     cut: str = "pool1"
 
 
@@ -75,6 +117,36 @@ class Ghost:
     """Random covers of which the edge takes the one the secret overlaps least."""
     covert_filters: int = 0
     """Filters of the covert branch beside the cloud; 0: the paper's literal cloud."""
+
+
+@dataclass(frozen=True)
+class GhostPlus:
+    """GHOST+: a generator perturbs the stego, the network stays (Algorithm 2)."""
+
+    name: Literal["ghost_plus"] = "ghost_plus"
+    cut: str = "pool1"
+    steps: int = 2000
+    batch_size: int = 128
+    learning_rate: float = 1e-4
+    optimizer: Literal["adam", "amsgrad", "adamw", "sgd"] = "adam"
+    schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
+    width: int = 8
+    """Filters of the generator's first layer; AdvGAN has 8."""
+    max_perturbation: float = 1.0
+    """Largest change of a pixel in [0, 1]; 1 is the paper's."""
+    adversarial: Literal["cross_entropy", "margin"] = "cross_entropy"
+    """L_adv of Eq. 4; margin: Carlini and Wagner's, as AdvGAN."""
+    balance: Literal["sample", "batch"] = "sample"
+    """Where Eq. 7 compares; batch: of means, as GangSweep's code."""
+    warm_up: int = 0
+    """First steps, which have lambda = 2."""
+    sees: Literal["stego", "secret", "label"] = "stego"
+    """What the generator sees; the paper's sees the stego alone, the others see the
+    secret or its label beside it, which the edge has."""
+    generators: Literal["one", "label"] = "one"
+    """One for all sensitive labels, or one for each."""
+    cover_candidates: int = 1
+    """Random covers of which the edge takes the one the secret overlaps least."""
 
 
 @dataclass(frozen=True)
@@ -104,145 +176,6 @@ class Dropout:
 
 
 @dataclass(frozen=True)
-class Attacker:
-    """What the attacker sees and knows, whatever his attack."""
-
-    images: int = 100
-    """How many test images are attacked."""
-    select: Literal["secrets", "all"] = "secrets"
-    """Of which: those with a sensitive label, in random order, or the first of all."""
-    rows: tuple[int, ...] = ()
-    """These test images instead, by row; not where secrets are hidden."""
-    queries: int = 1
-    """How often each image crosses the cut, with fresh noise; he averages."""
-    public: str = "train"
-    """His own images: train (the target's), held_out (test images he does not attack),
-    noise (no images at hand: standard Gaussian normalised pixels), or the name of a
-    data set of the same shape."""
-
-
-@dataclass(frozen=True)
-class NoAttack:
-    """The cloud does not try."""
-
-    name: Literal["none"] = "none"
-
-
-@dataclass(frozen=True)
-class Rmle:
-    """White-box feature inversion (regularised maximum likelihood, He et al.)."""
-
-    name: Literal["rmle"] = "rmle"
-    preset: Literal["authors", "adam", "gauss_newton"] = "gauss_newton"
-    """Fills the keys that a config does not give: the authors' own settings (which do
-    not converge), a converged Adam, or Gauss-Newton."""
-    solver: Literal["gd", "lbfgs", "gauss_newton"] = "gauss_newton"
-    steps: int = 40
-    """At most; images that have converged stop earlier (see `tolerance`)."""
-    start: Literal["grey", "dark", "best"] = "best"
-    """Mid-grey, a tenth of white, or the better of both after a few steps."""
-    tolerance: float = 1e-3
-    """An image has converged when no step lowers its objective by this share; 0: all
-    steps are made."""
-    keep: Literal["best", "last"] = "best"
-    """The iterate that is returned: that of the lowest objective, or the last."""
-    distance: Literal["mean", "sum"] = "mean"
-    """Squared feature differences: averaged (the authors' code) or summed (paper)."""
-    total_variation: Literal["authors", "paper"] = "paper"
-    tv_weight: float = 1e-7
-    """lambda of the total variation."""
-    tv_beta: float = 1.0
-    """Exponent beta of the paper's form; the authors' form has none."""
-    box: bool = True
-    """Keep pixels in [0, 1] during the search, not only at its end."""
-    unfold: bool = True
-    """Where the edge ends in ReLU, ask values above 0 of what enters it, and no more
-    than <= 0 for the others. For features without noise."""
-    known_zeros: bool = False
-    """Leave features that are exactly 0 out of the distance: what dropout removed."""
-    noise: float = 0.0
-    """sigma of the noise on the features, if the attacker reckons with it; `unfold` is
-    off then."""
-    learning_rate: float = 5e-2
-    """Of gd, in normalised pixels."""
-    optimizer: Literal["adam", "amsgrad"] = "adam"
-    epsilon: float = 1e-8
-    """Adam's; 1e-3 is the authors', 1e-8 converges far better."""
-    cg_steps: int = 10
-    """Conjugate-gradient steps inside one of Gauss-Newton."""
-
-
-@dataclass(frozen=True)
-class Shadow(Rmle):
-    """Query-free: a shadow edge trained to please the frozen cloud, then rMLE on it."""
-
-    name: Literal["shadow"] = "shadow"
-    tv_weight: float = 1e-4
-    """lambda; larger than where the edge is known, as the shadow is only like it."""
-    architecture: Literal["other", "same"] = "other"
-    """Layers of its own, derived from the shapes alone, or the edge's own layers."""
-    decoder: bool = False
-    """Invert with a decoder trained on the shadow's features instead of rMLE."""
-    epochs: int = 5
-    batch_size: int = 32
-    train_rate: float = 1e-3
-    train_optimizer: Literal["adam", "amsgrad", "adamw", "sgd"] = "amsgrad"
-    train_schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
-
-
-@dataclass(frozen=True)
-class Inverse:
-    """Black box: a decoder trained on queries (He et al.)."""
-
-    name: Literal["inverse"] = "inverse"
-    width: int = 32
-    """Filters of the decoder's layers."""
-    epochs: int = 5
-    """Passes over the attacker's public images."""
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    optimizer: Literal["adam", "amsgrad", "adamw", "sgd"] = "adam"
-    schedule: Literal["constant", "cosine", "one_cycle"] = "one_cycle"
-
-
-@dataclass(frozen=True)
-class Direct:
-    """Who knows the scheme: a decoder from features to the secret, trained on stego
-    pairs of the attacker's own; beside it a probe for the secret's label."""
-
-    name: Literal["direct"] = "direct"
-    width: int = 32
-    epochs: int = 5
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    optimizer: Literal["adam", "amsgrad", "adamw", "sgd"] = "adam"
-    schedule: Literal["constant", "cosine", "one_cycle"] = "one_cycle"
-    probe_rate: float = 1e-3
-    """Learning rate of the probe, which shares the other keys."""
-
-
-@dataclass(frozen=True)
-class NoDenoise:
-    """The attacker takes his reconstructions as they are."""
-
-    name: Literal["none"] = "none"
-
-
-@dataclass(frozen=True)
-class Denoise:
-    """A convolutional denoising autoencoder over the attack's reconstructions."""
-
-    name: Literal["cda"] = "cda"
-    images: int = 10_000
-    """Public images that he sends through the edge and attacks himself, to train on."""
-    epochs: int = 5
-    batch_size: int = 100
-    learning_rate: float = 1e-3
-    optimizer: Literal["adam", "amsgrad", "adamw", "sgd"] = "adam"
-    schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
-
-
-@dataclass(frozen=True)
 class Device:
     """What a cut costs: the edge, its uplink and the cloud, for `ghostjax partition`.
 
@@ -267,32 +200,14 @@ class Device:
     cloud_gflops: float = 10_000.0
 
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "authors": {  # He et al.'s scripts, see attacks/rmle.py
-        "solver": "gd",
-        "steps": 500,
-        "start": "grey",
-        "tolerance": 0.0,
-        "keep": "last",
-        "total_variation": "authors",
-        "tv_weight": 1.0,
-        "box": False,
-        "unfold": False,
-        "learning_rate": 1e-2,
-        "optimizer": "amsgrad",
-        "epsilon": 1e-3,
-    },
-    "adam": {"solver": "gd", "steps": 2000, "tolerance": 0.0},
-    "gauss_newton": {},
-}
-"""What `preset` fills in where a config does not give the key itself."""
-
-STEGOS: Mapping[str, type] = {"lsb": Lsb}
+STEGOS: Mapping[str, type] = {"lsb": Lsb, "nns": Nns}
 DEFENSES: Mapping[str, type] = {
     "plain": Plain,
+    "hide": Hide,
     "noise": Noise,
     "dropout": Dropout,
     "ghost": Ghost,
+    "ghost_plus": GhostPlus,
 }
 ATTACKS: Mapping[str, type] = {
     "none": NoAttack,
@@ -319,8 +234,10 @@ class Config:
     """Draws the sensitive labels, the pairs, the retraining and the attack."""
     data: Data = field(default_factory=Data)
     target: Target = field(default_factory=Target)
-    stego: Lsb = field(default_factory=Lsb)
-    defense: Ghost | Plain | Noise | Dropout = field(default_factory=Ghost)
+    stego: Lsb | Nns = field(default_factory=Lsb)
+    defense: Ghost | GhostPlus | Plain | Hide | Noise | Dropout = field(
+        default_factory=Ghost
+    )
     attacker: Attacker = field(default_factory=Attacker)
     attack: Rmle | Inverse | Shadow | Direct | NoAttack = field(default_factory=Rmle)
     denoise: NoDenoise | Denoise = field(default_factory=NoDenoise)

@@ -38,7 +38,7 @@ _SETTINGS = (
     "defense", "stego", "bits", "gamma", "sensitive_labels", "public_labels",
     "seed", "attack", "attack_steps",
 )  # fmt: skip
-_PARTS = ("_mean", "_low", "_high", "_n", "_infinite", "_undefined")
+_PARTS = ("_mean", "_low", "_high", "_n", "_infinite", "_undefined", "_max", "_min")
 _SCORES = {
     "psnr": "PSNR",
     "psnr8": "PSNR of 8-bit images",
@@ -53,7 +53,7 @@ BASELINES = {
     "constant": "the secret's own mean colour (an oracle)",
 }
 """Pictures that are there without looking at any feature (`baselines.BASELINES`)."""
-_HIDING = ("cover_stego", "revealed_secret")
+_HIDING = ("cover_stego", "cover_perturbed", "revealed_secret", "mean_image_secret")
 
 
 class Table(NamedTuple):
@@ -224,6 +224,9 @@ def _measured(row: Row, base: str) -> str:
         return "∞ (all equal)"
     if low is not None and high is not None:
         words += f" [{cell(base, low)}, {cell(base, high)}]".replace(" dB", "")
+    least, most = number(row, f"{base}_min"), number(row, f"{base}_max")
+    if least is not None and most is not None:
+        words += f", {cell(base, least)} to {cell(base, most)}".replace(" dB", "")
     words += f", {int(equal):,} equal (∞)" if equal else ""
     words += f", {int(odd):,} undefined" if odd else ""
     if number(row, f"{base}_n") and not base.startswith(tuple(_SCORES)):

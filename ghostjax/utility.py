@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ghostjax import findings
 from ghostjax.base import Defense
 from ghostjax.data.partition import Partition, roles
 from ghostjax.stego import least_overlap
@@ -77,8 +78,9 @@ def measure(
       accuracy_public, accuracy_all (clean images), accuracy_secret; the controls
       constant_answer (the commonest sensitive label), shuffled_secret (answers against
       the labels of other secrets) and, for defenses that hide, cover_only (the covers
-      with nothing hidden, against the secrets' labels); covers_called_sensitive, of the
-      public test images.
+      with nothing hidden, perturbed where stegos are, against the secrets' labels);
+      covers_called_sensitive, of the public test images; for defenses that hide,
+      uses_secret (see `findings.uses_secret`).
     """
     clean_key, secret_key = jax.random.split(key)
     clean = answers(defense.encode_public, defense.answer, params, clean_key, images)
@@ -88,18 +90,25 @@ def measure(
     shuffled = np.random.default_rng([seed, 2]).permutation(wanted)
     commonest = np.bincount(wanted).argmax()
     public = np.isin(labels, partition.public)
+    covered = clean[pairs.covers]
+    if defense.perturb:
+        covered = answers(
+            _unhidden(defense), defense.answer, params, secret_key, *hidden
+        )
     measured = {
         "accuracy_public": (clean == labels)[public],
         "accuracy_all": clean == labels,
         "accuracy_secret": secret == wanted,
         "control_constant_answer": wanted == commonest,
         "control_shuffled_secret": secret == shuffled,
-        "control_cover_only": clean[pairs.covers] == wanted,
+        "control_cover_only": covered == wanted,
         "covers_called_sensitive": np.isin(clean, partition.sensitive)[public],
     }
     row: dict[str, float] = {}
     for name, hits in measured.items():
         row[name], row[f"{name}_n"] = 100 * float(hits.mean()), len(hits)
+    if defense.hides:
+        row["uses_secret"] = findings.uses_secret(row)
     return row
 
 
@@ -119,6 +128,17 @@ def answers(
         own = jax.random.fold_in(key, start)
         labels.append(np.asarray(predict(params, own, *filled))[:count])
     return np.concatenate(labels)
+
+
+@lru_cache(maxsize=16)
+def _unhidden(defense: Defense) -> Callable[..., Array]:
+    """What the edge sends where a cover stands in a stego's place."""
+
+    def encode(params, key, secrets, covers):
+        shown = defense.perturb(params, covers, covers)  # no secret anywhere
+        return defense.encode_public(params, key, shown)
+
+    return encode
 
 
 @lru_cache(maxsize=16)

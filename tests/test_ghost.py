@@ -14,8 +14,9 @@ from ghostjax.data import Partition, roles
 from ghostjax.defenses import covert
 from ghostjax.defenses import ghost as module
 from ghostjax.defenses.ghost import Settings, ghost
+from ghostjax.defenses.hide import hide
 from ghostjax.defenses.plain import plain
-from ghostjax.stego import STEGO
+from ghostjax.stego.lsb import lsb
 from ghostjax.train import Recipe
 
 EDGE, CLOUD = chain.cut(NETWORK, "pool1")
@@ -42,7 +43,7 @@ def task():
 def defend(steps=10, filters=0, weight=1.0, rate=3e-3, **changes):
     settings = Settings(Recipe(steps), 32, 32, covert_filters=filters)
     settings = settings._replace(**changes)
-    stego = STEGO["lsb"](3)
+    stego = lsb(3)
     return ghost(EDGE, CLOUD, SHAPE, stego, settings, learning_rate=rate, weight=weight)
 
 
@@ -79,7 +80,7 @@ def test_eq_3_is_the_printed_sum(task):
 
 def test_a_step_pairs_secrets_with_covers_and_draws_public_images_of_all_labels(task):
     settings = Settings(Recipe(1), 16, 64)
-    stego = STEGO["lsb"](3)
+    stego = lsb(3)
     draw = module._draw(EDGE, CLOUD, None, stego, settings)
     data = module._Data(task, jnp.float32(1), ())
     batch = draw(jax.random.key(0), 0, data)
@@ -167,7 +168,7 @@ def test_coarse_averages_what_a_cell_sees(size, cells, border):
 def test_the_reader_learns_to_show_the_secret_and_nothing_else(task):
     """A step's targets: the secrets, coarsely, then empty pictures."""
     settings = Settings(Recipe(1), 16, 8, covert_filters=4, cover_candidates=3)
-    stego, branch = STEGO["lsb"](3), covert.branch((6, 6, 8), 4, 4, 1)
+    stego, branch = lsb(3), covert.branch((6, 6, 8), 4, 4, 1)
     scales, _ = module._scales(EDGE, stego, jax.random.key(0), task)
     draw = module._draw(EDGE, CLOUD, branch, stego, settings)
     batch = draw(jax.random.key(1), 0, module._Data(task, jnp.float32(1), scales))
@@ -212,6 +213,7 @@ DEFENSES = {
     "plain": lambda: plain(EDGE, CLOUD),
     "ghost": lambda: defend(2),
     "ghost, covert branch": lambda: defend(2, 4),
+    "hide": lambda: hide(EDGE, CLOUD, lsb(3)),
 }
 
 

@@ -5,7 +5,7 @@ import oracles
 import pytest
 
 from ghostjax import metrics
-from ghostjax.stego import STEGO, draw_pairs
+from ghostjax.stego import draw_pairs
 from ghostjax.stego.lsb import hide_bits, low_bits, lsb, reveal_bits
 
 EVERY_BITS = range(1, 8)
@@ -77,7 +77,7 @@ def test_midpoint_is_the_better_guess_of_a_uniform_secret():
 @pytest.mark.parametrize("bits", EVERY_BITS)
 def test_float_interface_is_exact(bits):
     covers, secrets = all_pairs()
-    method = STEGO["lsb"](bits)
+    method = lsb(bits)
     params = method.init(jax.random.key(0), covers / 255, secrets / 255)
     stego = method.hide(params, covers / 255, secrets / 255)
     assert params == () and stego.dtype == jnp.float32

@@ -121,8 +121,8 @@ def test_page_shows_the_numbers_of_the_row(tmp_path):
     assert (
         "The cloud answers 97.1 % of hidden images right (a constant answer would get "
         "52.3 %), public accuracy is 98.9 % (target 99.1 %); the attacker's best "
-        "pictures (the low bits of the reconstruction) have 11.2 dB / SSIM 0.315 "
-        "against the secret on average."
+        "pictures (the secret read out of the reconstruction) have 11.2 dB / SSIM "
+        "0.315 against the secret on average."
     ) in seen
     assert "secret images 97.13 % [96.04, 97.93] 1,234" in seen
     assert "control: best constant answer 52.31 %" in seen

@@ -56,7 +56,7 @@ def build_attack(
     section = config.denoise
     images = min(section.images, public_count)
     recipe = _recipe(section, images)
-    settings = denoise.Settings(recipe, section.batch_size, images)
+    settings = denoise.Settings(recipe, section.batch_size, images, section.pairs)
     rate = section.learning_rate
     return denoise.denoise(attack, image_shape, settings, learning_rate=rate)
 

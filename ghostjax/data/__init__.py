@@ -5,7 +5,7 @@
 """
 
 from ghostjax.data.catalog import DATASETS, DataError
-from ghostjax.data.load import Dataset, available, load, prepare
+from ghostjax.data.load import Dataset, available, fingerprint, load, prepare
 from ghostjax.data.partition import Partition, Roles, partition, roles
 from ghostjax.data.prepared import Split
 
@@ -17,6 +17,7 @@ __all__ = [
     "Roles",
     "Split",
     "available",
+    "fingerprint",
     "load",
     "partition",
     "prepare",

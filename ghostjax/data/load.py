@@ -24,6 +24,12 @@ class Dataset(NamedTuple):
     """Where it came from: "prepared mnist/3.0.1", "embedded"."""
 
 
+def fingerprint(dataset: Dataset) -> list:
+    """Its source, sizes and sum of training labels: what names results by."""
+    counts = [len(dataset.train.labels), len(dataset.test.labels)]
+    return [dataset.source, counts, int(dataset.train.labels.sum(dtype="int64"))]
+
+
 class Available(NamedTuple):
     """What `available` says about one data set."""
 

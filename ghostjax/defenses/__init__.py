@@ -6,12 +6,17 @@
 from ghostjax import sections
 from ghostjax.base import Defense, Stego
 from ghostjax.chain import Chain
-from ghostjax.defenses import dropout, ghost, noise, plain
+from ghostjax.defenses import dropout, ghost, ghost_plus, hide, noise, plain
 from ghostjax.train import Recipe
 
 
 def build_defense(
-    section: sections.Plain | sections.Noise | sections.Dropout | sections.Ghost,
+    section: sections.Plain
+    | sections.Hide
+    | sections.Noise
+    | sections.Dropout
+    | sections.Ghost
+    | sections.GhostPlus,
     edge: Chain,
     cloud: Chain,
     image_shape: tuple[int, int, int],
@@ -21,12 +26,16 @@ def build_defense(
     match section:
         case sections.Plain():
             return plain.plain(edge, cloud)
+        case sections.Hide():
+            return hide.hide(edge, cloud, stego)
         case sections.Noise(level=level, distribution=distribution, place=place):
             return noise.noise(
                 edge, cloud, level=level, distribution=distribution, place=place
             )
         case sections.Dropout(rate=rate, place=place, rescale=rescale):
             return dropout.dropout(edge, cloud, rate=rate, place=place, rescale=rescale)
+        case sections.GhostPlus():
+            return _ghost_plus(section, edge, cloud, image_shape, stego)
     settings = ghost.Settings(
         Recipe(section.steps, section.optimizer, section.schedule),
         section.batch_size,
@@ -43,4 +52,33 @@ def build_defense(
         settings,
         learning_rate=section.learning_rate,
         weight=section.weight,
+    )
+
+
+def _ghost_plus(
+    section: sections.GhostPlus,
+    edge: Chain,
+    cloud: Chain,
+    image_shape: tuple[int, int, int],
+    stego: Stego,
+) -> Defense:
+    settings = ghost_plus.Settings(
+        Recipe(section.steps, section.optimizer, section.schedule),
+        section.batch_size,
+        section.width,
+        section.adversarial,
+        section.balance,
+        section.warm_up,
+        section.sees,
+        section.generators,
+        section.cover_candidates,
+    )
+    return ghost_plus.ghost_plus(
+        edge,
+        cloud,
+        image_shape,
+        stego,
+        settings,
+        learning_rate=section.learning_rate,
+        max_perturbation=section.max_perturbation,
     )

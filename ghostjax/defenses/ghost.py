@@ -32,7 +32,7 @@ from ghostjax.base import Defense, Stego, Task
 from ghostjax.chain import Chain, apply, apply_train, describe, join, split
 from ghostjax.defenses import covert
 from ghostjax.sampling import epoch_indices
-from ghostjax.stego import draw_pairs, least_overlap
+from ghostjax.stego import choose_covers, draw_pairs
 from ghostjax.train import Draw, Loss, Recipe
 
 _SHOW = 10.0  # weight of the covert reader's squared error in the loss
@@ -84,14 +84,14 @@ def ghost(
       edge: layers on the device.
       cloud: the layers behind the cut; the last one is dense, one unit a class.
       image_shape: [H, W, C].
-      stego: a method that learns nothing, such as `lsb(3)`.
+      stego: how secrets are hidden; what it learned is the task's.
       settings: static choices.
       learning_rate: traced.
       weight: lambda of Eq. (3); traced.
 
     Returns:
-      A Defense with params {"edge", "cloud", "branch", "scales"}; the last two are {}
-      and () without a covert branch.
+      A Defense with params {"edge", "cloud", "branch", "scales", "stego"}; branch and
+      scales are {} and () without a covert branch.
     """
     branch = None
     if settings.covert_filters:
@@ -121,13 +121,14 @@ def ghost(
             "cloud": task.cloud_variables if branch else learned,
             "branch": learned if branch else {},
             "scales": scales,
+            "stego": task.stego,
         }, metrics
 
     def encode_public(params: Any, key: Array, images: Array) -> Array:
         return apply(edge, params["edge"], images)
 
     def encode(params: Any, key: Array, images: Array, covers: Array) -> Array:
-        return apply(edge, params["edge"], stego.hide((), covers, images))
+        return apply(edge, params["edge"], stego.hide(params["stego"], covers, images))
 
     def answer(params: Any, features: Array) -> Array:
         logits = apply(cloud, params["cloud"], features)
@@ -187,12 +188,14 @@ def _draw(
             settings.covers_per_secret or 1,
             full_product=not settings.covers_per_secret,
         )
-        if settings.cover_candidates > 1:
-            own_key = jax.random.fold_in(candidate_key, index)
-            size = settings.batch_size, settings.cover_candidates - 1
-            others = jax.random.choice(own_key, task.covers, size)
-            candidates = jnp.concatenate([cover[:, None], others], 1)
-            cover = least_overlap(task.images, candidates, secret)
+        cover = choose_covers(
+            jax.random.fold_in(candidate_key, index),
+            task.images,
+            cover,
+            secret,
+            task.covers,
+            settings.cover_candidates,
+        )
         count = task.labels.shape[0]
         public = epoch_indices(public_key, index, settings.public_batch_size, count)
         images = jnp.concatenate(
@@ -234,7 +237,7 @@ def _scales(
 
 
 def _stegos(stego: Stego, task: Task, cover: Array, secret: Array) -> Array:
-    return stego.hide((), _pixels(task, cover), _pixels(task, secret))
+    return stego.hide(task.stego, _pixels(task, cover), _pixels(task, secret))
 
 
 def _pixels(task: Task, chosen: Array) -> Array:

@@ -15,6 +15,8 @@ bits. All that protects them is that nobody looks.
 Source: GHOST, Section III-B (their experiments take zeta = 3); closed forms ours.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -41,13 +43,16 @@ def lsb(bits: int) -> Stego:
         _require_same_shape(cover, secret)
         return ()
 
+    def fit(key: Array, images: Array, train: Any) -> tuple[tuple[()], dict]:
+        return (), {}
+
     def hide(params: tuple[()], cover: Array, secret: Array) -> Array:
         return _floats(hide_bits(_bytes(cover), _bytes(secret), bits))
 
     def reveal(params: tuple[()], stego: Array) -> Array:
         return _floats(reveal_bits(_bytes(stego), bits))
 
-    return Stego("lsb", init, hide, reveal)
+    return Stego("lsb", init, fit, hide, reveal)
 
 
 def hide_bits(cover: Array, secret: Array, bits: int) -> Array:

@@ -65,6 +65,32 @@ def draw(
     return covers[chosen], secrets[visit // covers_per_secret]
 
 
+def choose_covers(
+    key: Array,
+    images: Array,
+    cover: Array,
+    secret: Array,
+    covers: Array,
+    candidates: int,
+) -> Array:
+    """For each secret the least overlapped of `cover` and further random covers.
+
+    Args:
+      key: of the step; consumed.
+      images: uint8 [N, H, W, C].
+      cover, secret: int32 [B], the step's pairs.
+      covers: int32 [n], what further covers are drawn from.
+      candidates: how many there are to choose from; 1: `cover` as it is. Static.
+
+    Returns:
+      int32 [B].
+    """
+    if candidates == 1:
+        return cover
+    others = jax.random.choice(key, covers, (cover.shape[0], candidates - 1))
+    return least_overlap(images, jnp.concatenate([cover[:, None], others], 1), secret)
+
+
 def least_overlap(images: Array, candidates: Array, secrets: Array) -> Array:
     """Of each secret's candidate covers the one that it overlaps least.
 

@@ -1,0 +1,184 @@
+"""Neural steganography: its networks, its loss, its rounding, and what it learns."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from probes import SHAPE, bars
+
+from ghostjax import chain, hiding, train, utility
+from ghostjax.base import Defense
+from ghostjax.data import Partition, Split
+from ghostjax.stego import nns as module
+from ghostjax.stego.lsb import lsb
+from ghostjax.stego.nns import NETWORKS, Settings, nns
+from ghostjax.train import Recipe
+
+# Parameters of the three networks for colour: GHOST reference sheet, section 2.3.
+PARAMETERS = {"n16": 20e3, "n32": 77e3, "muzio65": 486e3, "baluja50": 2.65e6}
+PLAIN = Defense("hide", None, None, None, None, hides=True)
+
+
+def trained(steps, network="n16", **rest):
+    settings = Settings(Recipe(steps, "adam", "cosine"), network, batch_size=32)
+    rates = {"learning_rate": 3e-3, "beta": 0.5, **rest}
+    method = nns(SHAPE, settings, **rates)
+    images = jnp.asarray(bars(0, 256)[0])
+    return method, *method.fit(jax.random.key(0), images, train.fit)
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """(method, params, metrics) after 300 steps."""
+    return trained(300)
+
+
+@pytest.fixture(scope="module")
+def shown():
+    """(covers, secrets) [32, H, W, C] that no training saw."""
+    return tuple(jnp.asarray(bars(s, 32)[0], jnp.float32) / 255 for s in (1, 2))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_have_the_published_sizes_and_keep_the_images_shape(name):
+    networks, image = NETWORKS[name](3), (32, 32, 3)
+    prep = chain.describe(networks.prep, image)
+    beside = (32, 32, 3 + prep[-1].shape[-1])
+    hide = chain.describe(networks.hide, beside)
+    reveal = chain.describe(networks.reveal, image)
+    count = sum(layer.parameters for part in (prep, hide, reveal) for layer in part)
+    assert count == pytest.approx(PARAMETERS[name], rel=0.03)
+    assert hide[-1].shape == reveal[-1].shape == image
+
+
+def test_towers_stand_beside_each_other_and_count_their_work():
+    layer = NETWORKS["baluja50"](1).prep[0][1]
+    (own,) = chain.describe((("towers", layer),), (8, 8, 1))
+    weights = sum(
+        50 * size**2 * (1 + 3 * 50) for size in (3, 4, 5)
+    )  # three towers of four layers, without biases
+    assert own.shape == (8, 8, 150)
+    assert own.parameters == weights + 3 * 4 * 50
+    assert own.flops == 64 * (2 * weights + 3 * 4 * 50)
+
+
+def test_rounding_is_to_grey_levels_and_passes_the_gradient():
+    values = jnp.asarray([-0.2, 0.0, 0.1, 0.5019, 1.0, 1.3]).reshape(1, 1, -1, 1)
+    wanted = np.round(255 * np.clip(values, 0, 1)).astype(np.float32) / 255
+    np.testing.assert_allclose(module._straight_through(values), wanted, atol=1e-7)
+    slope = jax.grad(lambda x: (3 * module._straight_through(x)).sum())(values)
+    np.testing.assert_array_equal(slope, np.full(values.shape, 3.0))
+
+
+@pytest.mark.parametrize("distance", ["squared", "absolute"])
+def test_the_loss_is_the_printed_sum_of_two_distances(learned, shown, distance):
+    method, params, _ = learned
+    covers, secrets = shown
+    networks = NETWORKS["n16"](1)
+    loss = module._loss(networks, distance)
+    batch = module._Batch(covers, secrets, jnp.float32(0.3))
+    value, (_, metrics) = loss(params, {}, jax.random.key(0), batch)
+    raw = np.asarray(module._hidden(networks, params, covers, secrets), np.float64)
+    told = chain.apply(
+        networks.reveal, params["reveal"], method.hide(params, covers, secrets)
+    )
+    power = {"squared": 2, "absolute": 1}[distance]
+    cover_error = (np.abs(raw - covers) ** power).mean()
+    secret_error = (np.abs(np.asarray(told) - secrets) ** power).mean()
+    assert metrics["cover_error"] == pytest.approx(cover_error, rel=1e-4)
+    assert value == pytest.approx(cover_error + 0.3 * secret_error, rel=1e-4)
+
+
+def test_the_covers_error_does_not_reach_the_reveal_network(learned, shown):
+    _, params, _ = learned
+    loss = module._loss(NETWORKS["n16"](1), "squared")
+
+    def slopes(beta):
+        batch = module._Batch(*shown, jnp.float32(beta))
+        grown = jax.grad(lambda p: loss(p, {}, None, batch)[0])(params)
+        return {
+            k: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(v))
+            for k, v in grown.items()
+        }
+
+    alone, both = slopes(0.0), slopes(1.0)
+    assert alone["reveal"] == 0 and alone["hide"] > 0
+    assert min(both.values()) > 0, "the secret's error must reach all three"
+
+
+def test_it_learns_to_hide_and_to_reveal_what_eight_bits_keep(learned, shown):
+    method, params, metrics = learned
+    covers, secrets = shown
+    stego = method.hide(params, covers, secrets)
+    levels = 255 * np.asarray(stego)
+    np.testing.assert_allclose(levels, np.round(levels), atol=1e-4)
+    assert float(stego.min()) >= 0 and float(stego.max()) <= 1
+    error = float(((stego - covers) ** 2).mean())
+    told = method.reveal(params, stego)
+    missed = float(((told - secrets) ** 2).mean())
+    constant = float(((secrets.mean(0, keepdims=True) - secrets) ** 2).mean())
+    assert error < 4e-3, f"the stego is {error} from the cover"
+    assert missed < constant / 8, f"{missed}, the mean image {constant}"
+    wrong = float(((told - secrets[::-1]) ** 2).mean())
+    assert missed < wrong / 8, "what is revealed is the image's own secret"
+    assert metrics["loss"].shape == (300,)
+
+
+def test_it_is_pure_compiles_once_and_treats_images_one_by_one(learned, shown):
+    method, params, _ = learned
+    covers, secrets = shown
+    hide = jax.jit(method.hide)
+    whole = hide(params, covers, secrets)
+    np.testing.assert_array_equal(whole, hide(params, covers, secrets))
+    assert hide._cache_size() == 1
+    each = jax.vmap(lambda c, s: method.hide(params, c[None], s[None])[0])
+    np.testing.assert_allclose(each(covers, secrets), whole, atol=1.01 / 255)
+
+
+def test_beta_falls_over_the_first_half():
+    images = jnp.asarray(bars(0, 40)[0])
+    data = module._Data(images, jnp.float32(0.8), jnp.float32(0.2))
+    draw = module._draw(8, 100)
+    betas = [float(draw(jax.random.key(0), i, data).beta) for i in (0, 25, 50, 99)]
+    np.testing.assert_allclose(betas, [0.8, 0.4, 0.2, 0.2], rtol=1e-5)
+
+
+def test_hiding_is_measured_and_networks_that_hide_nothing_are_refused(learned):
+    images, labels = bars(3, 120)
+    split, partition = Split(images, labels), Partition((2, 3), (0, 1))
+    pairs = utility.test_pairs(0, images, labels, partition)
+    own = PLAIN, (), split, pairs, split
+    method, params, _ = learned
+    row = hiding.measure(method, params, *own).row
+    assert row["psnr_cover_stego_n"] == len(pairs.secrets)
+    assert row["psnr_cover_stego_min"] <= row["psnr_cover_stego_mean"]
+    assert row["psnr_cover_stego_mean"] <= row["psnr_cover_stego_max"]
+    assert row["psnr_revealed_secret_mean"] > row["psnr_mean_image_secret_mean"] + 5
+    blank, unread, _ = trained(5, beta=1e-6)
+    with pytest.raises(ValueError, match="hides nothing: what it reveals is"):
+        hiding.measure(blank, unread, *own)
+
+
+def test_lsb_hides_as_its_closed_form_says():
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (400, 14, 14, 1)).astype(np.uint8)
+    labels = np.arange(400) % 4
+    pairs = utility.test_pairs(0, images, labels, Partition((2, 3), (0, 1)))
+    split = Split(images, labels.astype(np.int32))
+    found = hiding.measure(lsb(3), (), PLAIN, (), split, pairs, split, 3)
+    assert found.row["psnr_cover_stego_mean"] == pytest.approx(37.92, abs=0.1)
+    assert found.arrays["bits"] == 3
+    np.testing.assert_array_equal(
+        found.arrays["stego"],
+        found.arrays["cover"] & 0xF8 | found.arrays["secret"] >> 5,
+    )
+
+
+def test_bad_input_is_named(learned, shown):
+    method, params, _ = learned
+    with pytest.raises(ValueError, match=r"secret has shape \(28, 28, 1\)"):
+        method.hide(params, shown[0], jnp.zeros((32, 28, 28, 1)))
+    with pytest.raises(ValueError, match="unknown stego network 'n33'.*n32"):
+        nns(SHAPE, Settings(Recipe(1), "n33"))
+    with pytest.raises(ValueError, match="unknown distance"):
+        nns(SHAPE, Settings(Recipe(1), distance="L3"))
