@@ -10,8 +10,9 @@ pairs are drawn on the device, any image with any other.
 
 Stegos are pictures of 8 bits: `hide` clips and rounds to k / 255. In training the
 reveal network sees exactly such stegos, and the gradient passes the rounding as if it
-were not there (straight-through); the first term compares what the hiding network says
-before clipping, so that nothing outside [0, 1] is free.
+were not there (straight-through), but not the clipping: passed there too, it pushes the
+stego ever farther out of [0, 1] without effect (measured: cover_error 0.04 to 3 within
+20 steps). The first term compares what the hiding network says before clipping.
 
 Source: GHOST Section III.B (learning rate 1e-3, batch 32; 20 epochs for MNIST and 200
 for the others; no architecture, no beta); Baluja, NeurIPS 2017, TPAMI 2020. We deviate
@@ -222,8 +223,9 @@ def _grey(stego: Array) -> Array:
 
 
 def _straight_through(stego: Array) -> Array:
-    """`_grey` to the bit, with the gradient of the identity."""
-    return _grey(stego) + (stego - jax.lax.stop_gradient(stego))
+    """`_grey` to the bit, with the gradient of the clipping alone."""
+    inside = jnp.clip(stego, 0, 1)
+    return _grey(stego) + (inside - jax.lax.stop_gradient(inside))
 
 
 @lru_cache(maxsize=16)
