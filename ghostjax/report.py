@@ -182,8 +182,9 @@ def _panel_name(shown: Sequence[figures.Column]) -> str:
 
 _PANEL = (
     "Test images as they are: black is 0, white is 255, nothing is stretched. dB is "
-    "each image's PSNR: under the difference that of stego against cover, under all "
-    "that follows that of the shown image against the secret."
+    "each image's PSNR: under the difference that of stego against cover, under a "
+    "perturbed stego its own against the cover, under all that follows that of the "
+    "shown image against the secret."
 )
 
 

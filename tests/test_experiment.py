@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from ghostjax import cli, config, experiment, report
+from ghostjax import cli, config, experiment, report, sections
 
 SMOKE = Path(__file__).parent.parent / "configs" / "smoke.toml"
 
@@ -92,8 +94,6 @@ def test_a_run_with_another_attack_shares_the_trained_parts(finished):
     output, _ = finished
     other = config.load(SMOKE)
     other = replace(other, name="other", attack=replace(other.attack, steps=11))
-    from rich.console import Console
-
     console = Console(record=True, width=200)
     experiment.run(other, output, console)
     printed = console.export_text()
@@ -102,6 +102,24 @@ def test_a_run_with_another_attack_shares_the_trained_parts(finished):
         for file in folder.iterdir():
             file.unlink()
         folder.rmdir()
+
+
+def test_ghost_plus_runs_to_the_end_and_leaves_public_answers_alone(finished):
+    output, _ = finished
+    own = sections.GhostPlus(cut="pool1", steps=3, batch_size=8)
+    other = replace(config.load(SMOKE), name="plus", defense=own)
+    folder = experiment.run(other, output, Console(quiet=True))
+    row = report.read_row(folder)
+    for name in ("public", "all"):
+        assert row[f"accuracy_{name}"] == row[f"target_accuracy_{name}"]
+    assert 0 < row["perturbation_linf_max"] <= 1
+    assert row["psnr_cover_perturbed_mean"] < row["psnr_cover_stego_mean"]
+    assert "psnr_reconstruction_perturbed_mean" in row and "uses_secret" in row
+    shown = np.load(folder / "arrays.npz", allow_pickle=False)["perturbed"]
+    assert shown.dtype == np.uint8 and shown.shape[1:] == (28, 28, 1)
+    report.write_report(folder)
+    assert (folder / "pictures" / "perturbed.png").stat().st_size > 1_000
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("moment", ["target-", "ghost-", "rmle"])
