@@ -12,7 +12,8 @@ import timing
 from jax.lax import conv_general_dilated
 
 from ghostjax import chain, frozen, runtime
-from ghostjax.layers import Conv, convolve
+from ghostjax.convolution import convolve
+from ghostjax.layers import Conv
 
 SHAPES = {  # batch, side, channels in and out, kernel
     "lenet5 conv1": (256, 28, 1, 8, 5),

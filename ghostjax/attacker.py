@@ -90,7 +90,12 @@ def public_images(section: Attacker, dataset: Dataset, seed: int) -> Split:
 
 
 def knowledge(
-    task: Task, stego: Stego, defense: Defense, params: Any, public: Split
+    task: Task,
+    stego: Stego,
+    defense: Defense,
+    params: Any,
+    public: Split,
+    needs: tuple[str, ...],
 ) -> Knowledge:
     """All that the threat model gives; `base.limit` hands out what an attack declares.
 
@@ -99,14 +104,18 @@ def knowledge(
       stego: how secrets are hidden.
       defense, params: what the attacker's own images pass through when he queries.
       public: his images.
+      needs: of his attack; a generator's pairs are made only for one that needs them.
     """
+    pairs = None
+    if defense.perturb and "perturbed_pairs" in needs:
+        pairs = _perturbed(task, stego, defense, params, public)
     return Knowledge(
         task.edge_variables,
         task.cloud_variables,
         Partial(defense.encode_public, params),
         jnp.asarray(public.images),
         jnp.asarray(public.labels),
-        _perturbed(task, stego, defense, params, public) if defense.perturb else None,
+        pairs,
         task.stego,
     )
 

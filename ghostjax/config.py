@@ -82,6 +82,10 @@ def check(config: Config) -> Config:
                 _require(1 <= value <= 7, f"{section}.{key}", value, "between 1 and 7")
             if key == "rate":
                 _require(0 <= value < 1, f"{section}.{key}", value, "in [0, 1)")
+    if config.defense.name != "ghost_plus":
+        pairs, wanted = getattr(config.denoise, "pairs", "own"), "'own'"
+        wanted += ": only the defense ghost_plus has a generator"
+        _require(pairs == "own", "denoise.pairs", pairs, wanted)
     return config
 
 

@@ -233,10 +233,9 @@ def _stego(
 def _hiding(
     plan: Plan, learned: Any, params: Any, pairs: utility.Pairs
 ) -> hiding.Hiding:
-    test, train = plan.dataset.test, plan.dataset.train
-    bits = getattr(plan.config.stego, "bits", 0)
     own = plan.stego, learned, plan.defense, params
-    return hiding.measure(*own, test, pairs, train, bits)
+    bits = getattr(plan.config.stego, "bits", 0)
+    return hiding.measure(*own, plan.dataset.test, pairs, plan.dataset.train, bits)
 
 
 def _task(plan: Plan, target: _Target, stego: Any) -> Task:
@@ -261,9 +260,10 @@ def _attack(
     wanted = len(config.attacker.rows) or config.attacker.images
     console.print(f"{config.attack.name}  {wanted} images")
     stego = plan.stego if plan.defense.hides else None
+    own = plan.public, plan.attack.needs
     return leakage.measure(
         plan.attack,
-        attacker.knowledge(task, plan.stego, plan.defense, params, plan.public),
+        attacker.knowledge(task, plan.stego, plan.defense, params, *own),
         plan.defense,
         params,
         key,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ghostjax import chain, zoo
-from ghostjax.layers import MaxPool, convolve
+from ghostjax.convolution import convolve
+from ghostjax.layers import ConvTranspose, MaxPool
 
 # (parameters, output shapes of some layers), worked out by hand from the papers.
 BY_HAND = {
@@ -187,3 +188,22 @@ def test_unknown_names_give_the_nearest():
         chain.cut(zoo.lenet5(), "fc3")
     with pytest.raises(ValueError, match="did you mean 'lenet5'"):
         zoo.network("lenet")
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_strided_and_transposed_convolutions_are_xlas(stride):
+    x = jax.random.normal(jax.random.key(0), (2, 11, 13, 9))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 9, 4))
+    layout = ("NHWC", "HWIO", "NHWC")
+    own = jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), "VALID", dimension_numbers=layout
+    )
+    np.testing.assert_allclose(convolve(x, kernel, "VALID", stride), own, atol=1e-4)
+    layer = ConvTranspose(4, 3, stride)
+    variables = layer.init(jax.random.key(2), x)
+    weights = variables["params"]["conv"]["kernel"]
+    back = jax.lax.conv_transpose(
+        x, weights, (stride, stride), "VALID", dimension_numbers=layout
+    )
+    wanted = back[:, : 10 * stride + 3, : 12 * stride + 3]
+    np.testing.assert_allclose(layer.apply(variables, x), wanted, atol=1e-4)

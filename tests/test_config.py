@@ -55,6 +55,10 @@ REFUSED = {
         {"device": {"uplink_mbps": 0.0}},
         "device.uplink_mbps = 0.0: must be above 0",
     ),
+    "generator's pairs": (
+        {"denoise": {"name": "cda", "pairs": "generator"}},
+        "denoise.pairs = 'generator': must be 'own': only the defense ghost_plus has",
+    ),
     "zeta": ({"stego": {"bits": 8}}, "stego.bits = 8: must be between 1 and 7"),
 }
 

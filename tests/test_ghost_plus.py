@@ -7,10 +7,10 @@ import pytest
 from probes import NETWORK, bars
 from scipy.special import logsumexp
 
-from ghostjax import chain, train, utility
+from ghostjax import attacker, chain, train, utility
 from ghostjax.base import Task
 from ghostjax.classifier import LabelledImages, fit_classifier
-from ghostjax.data import Partition, roles
+from ghostjax.data import Partition, Split, roles
 from ghostjax.defenses import ghost_plus as module
 from ghostjax.defenses.generator import generator
 from ghostjax.defenses.ghost_plus import Settings, ghost_plus
@@ -191,6 +191,20 @@ def test_the_generator_sees_what_it_is_said_to_see(task, sees):
     stegos = images[task.covers[:4]]
     shown = [defense.perturb(params, stegos, secrets) for secrets in (one, other)]
     assert np.array_equal(*shown) == (sees == "stego")
+
+
+def test_an_attacker_gets_a_generators_pairs_only_where_he_needs_them(task):
+    defense = defend(1, bound=0.1)
+    params, _ = defense.fit(jax.random.key(1), task, untrained)
+    public = Split(*large_bars(4, 30))
+    own = task, HIDING, defense, params, public
+    assert attacker.knowledge(*own, ("query",)).perturbed_pairs is None
+    after, before = attacker.knowledge(*own, ("perturbed_pairs",)).perturbed_pairs
+    assert after.dtype == before.dtype == jnp.uint8
+    covers, secrets = public.images, np.roll(public.images, 1, 0)
+    np.testing.assert_array_equal(before, covers & 0xF8 | secrets >> 5)
+    change = np.abs(np.asarray(after, int) - before)
+    assert 0 < change.max() <= 26  # 0.1 of 255, rounded
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from ghostjax.attacks.inverse import (
 )
 from ghostjax.attacks.pairs import Settings
 from ghostjax.base import Knowledge, limit
-from ghostjax.layers import Conv, Pad, Upsample, convolve
+from ghostjax.convolution import convolve
+from ghostjax.layers import Conv, Pad, Upsample
 from ghostjax.train import Recipe
 
 EDGE, _ = chain.cut(NETWORK, "pool1")
