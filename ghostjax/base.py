@@ -81,6 +81,10 @@ class Defense(NamedTuple):
     perturb: Callable[[Params, Images, Images], Images] | None = None
     """`perturb(params, stegos, secrets) -> images`: what enters the edge in a stego's
     place, of a defense that changes it; None: the stego itself."""
+    draws: int = 1
+    """Draws of the edge's noise that accuracies are averaged over."""
+    columns: Callable[[Params], dict[str, float]] | None = None
+    """`columns(params) -> {name: number}`: what a row says of the defense itself."""
 
 
 class Knowledge(NamedTuple):

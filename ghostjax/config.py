@@ -53,6 +53,10 @@ _WEIGHTS = {
     "covert_filters",
     "covers_per_secret",
     "level",
+    "scale",
+    "bound",
+    "adversarial_step",
+    "clean_weight",
     "noise",
     "tolerance",
     "edge_watts",
@@ -80,7 +84,7 @@ def check(config: Config) -> Config:
                 _require(value >= 0, f"{section}.{key}", value, "0 or more")
             if key == "bits":
                 _require(1 <= value <= 7, f"{section}.{key}", value, "between 1 and 7")
-            if key == "rate":
+            if key in ("rate", "nullified"):
                 _require(0 <= value < 1, f"{section}.{key}", value, "in [0, 1)")
     if config.defense.name != "ghost_plus":
         pairs, wanted = getattr(config.denoise, "pairs", "own"), "'own'"

@@ -158,7 +158,8 @@ def _execute(
     learned, stego_metrics, stego_folder = _stego(plan, target, shared, console)
     task, pairs = _task(plan, target, learned), _test_pairs(plan)
 
-    own = plan.partition.sensitive, config.stego, config.defense, config.seed
+    hidden = (plan.partition.sensitive, config.stego) if plan.defense.hides else ()
+    own = *hidden, config.defense, config.seed
     defense_folder = shared / f"{config.defense.name}-{content_hash(digest, *own)}"
     key = jax.random.key(config.seed)
     defense_key, measure_key, attack_key = jax.random.split(key, 3)
@@ -171,6 +172,7 @@ def _execute(
     )
     row = _settings(plan)
     row |= _utility(plan, params, measure_key, pairs, undefended)
+    row |= plan.defense.columns(params) if plan.defense.columns else {}
     found = leakage.Leakage({}, {}, {})
     if plan.defense.hides:
         row |= (hidden := _hiding(plan, learned, params, pairs)).row
@@ -296,9 +298,8 @@ def _utility(
     pairs: utility.Pairs,
     undefended: dict[str, float],
 ) -> dict[str, float]:
-    if plan.defense.name == "plain":
-        row = dict(undefended)
-    else:
+    row = dict(undefended)
+    if plan.defense.name != "plain":
         row = _measured(plan, plan.defense, params, key, pairs)
     for name in ("all", "public", "secret"):
         row[f"target_accuracy_{name}"] = undefended[f"accuracy_{name}"]
@@ -316,10 +317,9 @@ def _measured(
 
 def _test_pairs(plan: Plan) -> utility.Pairs:
     test = plan.dataset.test
+    own = plan.config.seed, test.images, test.labels, plan.partition
     candidates = getattr(plan.config.defense, "cover_candidates", 1)
-    return utility.test_pairs(
-        plan.config.seed, test.images, test.labels, plan.partition, candidates
-    )
+    return utility.test_pairs(*own, candidates)
 
 
 def _settings(plan: Plan) -> dict[str, Any]:

@@ -176,6 +176,31 @@ class Dropout:
 
 
 @dataclass(frozen=True)
+class Arden:
+    """ARDEN: values nullified, Laplace noise, a cloud trained to bear it (KDD 2018)."""
+
+    name: Literal["arden"] = "arden"
+    cut: str = "pool1"
+    nullified: float = 0.1
+    """mu: share of an image's values set to 0, drawn for each image."""
+    scale: float = 5.0
+    """b of the Laplace noise, B / sigma."""
+    bound: float = 0.0
+    """B, of the features' infinity norm; 0: its median over training images."""
+    noise_layer: str = ""
+    """Of the edge, behind which noise is added; empty: its last, the cut."""
+    clean_weight: float = 0.2
+    """lambda: of the clean loss, in [0, 1]; 1 trains on clean features alone."""
+    adversarial_step: float = 5.0
+    """eta: length of the move of noisy features that the cloud must also bear."""
+    steps: int = 1000
+    batch_size: int = 128
+    learning_rate: float = 1.5e-3
+    optimizer: Literal["adam", "amsgrad", "adamw", "sgd"] = "adam"
+    schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
+
+
+@dataclass(frozen=True)
 class Device:
     """What a cut costs: the edge, its uplink and the cloud, for `ghostjax partition`.
 
@@ -208,6 +233,7 @@ DEFENSES: Mapping[str, type] = {
     "dropout": Dropout,
     "ghost": Ghost,
     "ghost_plus": GhostPlus,
+    "arden": Arden,
 }
 ATTACKS: Mapping[str, type] = {
     "none": NoAttack,
@@ -235,7 +261,7 @@ class Config:
     data: Data = field(default_factory=Data)
     target: Target = field(default_factory=Target)
     stego: Lsb | Nns = field(default_factory=Lsb)
-    defense: Ghost | GhostPlus | Plain | Hide | Noise | Dropout = field(
+    defense: Ghost | GhostPlus | Plain | Hide | Noise | Dropout | Arden = field(
         default_factory=Ghost
     )
     attacker: Attacker = field(default_factory=Attacker)

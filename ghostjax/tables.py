@@ -29,6 +29,8 @@ _LABELS = {
     "target_accuracy_all": "target network, all labels",
     "target_accuracy_secret": "target network, secrets unhidden",
     "covers_called_sensitive": "clean covers called sensitive",
+    "epsilon_published": "ε as ARDEN publishes it, for one value (no guarantee), nats",
+    "epsilon_l1_vector": "ε of the whole noisy vector, nats",
     "bits": "bits (ζ)",
     "gamma": "γ (sensitive : public)",
     "accuracy_secret_n": "test secrets",
@@ -36,7 +38,8 @@ _LABELS = {
 _SETTINGS = (
     "name", "hash", "data", "network", "target_parameters", "cut", "edge_layers",
     "defense", "stego", "bits", "gamma", "sensitive_labels", "public_labels",
-    "seed", "attack", "attack_steps",
+    "seed", "attack", "attack_steps", "bound", "epsilon_published",
+    "epsilon_l1_vector",
 )  # fmt: skip
 _PARTS = ("_mean", "_low", "_high", "_n", "_infinite", "_undefined", "_max", "_min")
 _SCORES = {

@@ -80,33 +80,39 @@ def measure(
       the labels of other secrets) and, for defenses that hide, cover_only (the covers
       with nothing hidden, perturbed where stegos are, against the secrets' labels);
       covers_called_sensitive, of the public test images; for defenses that hide,
-      uses_secret (see `findings.uses_secret`).
+      uses_secret (see `findings.uses_secret`). Of a defense that draws noise, all are
+      means over `defense.draws` draws; counts are of images.
     """
     clean_key, secret_key = jax.random.split(key)
-    clean = answers(defense.encode_public, defense.answer, params, clean_key, images)
     hidden = images[pairs.secrets], images[pairs.covers]
-    secret = answers(defense.encode, defense.answer, params, secret_key, *hidden)
+
+    def drawn(encode, own_key, *shown):
+        """int [draws, n]; the first draw is that of the key itself."""
+        more = (jax.random.fold_in(own_key, i) for i in range(1, defense.draws))
+        own = [defense.answer, params]
+        return np.stack([answers(encode, *own, k, *shown) for k in (own_key, *more)])
+
+    clean = drawn(defense.encode_public, clean_key, images)
+    secret = drawn(defense.encode, secret_key, *hidden)
     wanted = labels[pairs.secrets]
     shuffled = np.random.default_rng([seed, 2]).permutation(wanted)
     commonest = np.bincount(wanted).argmax()
     public = np.isin(labels, partition.public)
-    covered = clean[pairs.covers]
+    covered = clean[:, pairs.covers]
     if defense.perturb:
-        covered = answers(
-            _unhidden(defense), defense.answer, params, secret_key, *hidden
-        )
+        covered = drawn(_unhidden(defense), secret_key, *hidden)
     measured = {
-        "accuracy_public": (clean == labels)[public],
+        "accuracy_public": (clean == labels)[:, public],
         "accuracy_all": clean == labels,
         "accuracy_secret": secret == wanted,
-        "control_constant_answer": wanted == commonest,
+        "control_constant_answer": (wanted == commonest)[None],
         "control_shuffled_secret": secret == shuffled,
         "control_cover_only": covered == wanted,
-        "covers_called_sensitive": np.isin(clean, partition.sensitive)[public],
+        "covers_called_sensitive": np.isin(clean, partition.sensitive)[:, public],
     }
     row: dict[str, float] = {}
     for name, hits in measured.items():
-        row[name], row[f"{name}_n"] = 100 * float(hits.mean()), len(hits)
+        row[name], row[f"{name}_n"] = 100 * float(hits.mean()), hits.shape[1]
     if defense.hides:
         row["uses_secret"] = findings.uses_secret(row)
     return row

@@ -6,7 +6,7 @@
 from ghostjax import sections
 from ghostjax.base import Defense, Stego
 from ghostjax.chain import Chain
-from ghostjax.defenses import dropout, ghost, ghost_plus, hide, noise, plain
+from ghostjax.defenses import arden, dropout, ghost, ghost_plus, hide, noise, plain
 from ghostjax.train import Recipe
 
 
@@ -16,7 +16,8 @@ def build_defense(
     | sections.Noise
     | sections.Dropout
     | sections.Ghost
-    | sections.GhostPlus,
+    | sections.GhostPlus
+    | sections.Arden,
     edge: Chain,
     cloud: Chain,
     image_shape: tuple[int, int, int],
@@ -36,6 +37,8 @@ def build_defense(
             return dropout.dropout(edge, cloud, rate=rate, place=place, rescale=rescale)
         case sections.GhostPlus():
             return _ghost_plus(section, edge, cloud, image_shape, stego)
+        case sections.Arden():
+            return _arden(section, edge, cloud, image_shape)
     settings = ghost.Settings(
         Recipe(section.steps, section.optimizer, section.schedule),
         section.batch_size,
@@ -81,4 +84,25 @@ def _ghost_plus(
         settings,
         learning_rate=section.learning_rate,
         max_perturbation=section.max_perturbation,
+    )
+
+
+def _arden(
+    section: sections.Arden,
+    edge: Chain,
+    cloud: Chain,
+    image_shape: tuple[int, int, int],
+) -> Defense:
+    recipe = Recipe(section.steps, section.optimizer, section.schedule)
+    return arden.arden(
+        edge,
+        cloud,
+        image_shape,
+        arden.Settings(recipe, section.batch_size, section.noise_layer),
+        nullified=section.nullified,
+        scale=section.scale,
+        bound=section.bound,
+        clean_weight=section.clean_weight,
+        adversarial_step=section.adversarial_step,
+        learning_rate=section.learning_rate,
     )
