@@ -76,9 +76,9 @@ def arden(
     settings: Settings,
     *,
     nullified: float = 0.1,
-    scale: Array | float = 5.0,
+    scale: float = 5.0,
     bound: float = 0.0,
-    clean_weight: Array | float = 0.2,
+    clean_weight: float = 0.2,
     adversarial_step: Array | float = 5.0,
     learning_rate: Array | float = 1.5e-3,
 ) -> Defense:
@@ -90,9 +90,9 @@ def arden(
       image_shape: [H, W, C].
       settings: static choices.
       nullified: mu in [0, 1); ceil(mu H W C) values of an image are set to 0.
-      scale: b of the noise, 0 or more; traced.
+      scale: b of the noise, 0 or more; an array to every compiled program.
       bound: B; 0: the median of ||x_l||_inf over training images; infinite: none.
-      clean_weight: lambda in [0, 1]; 1 trains on clean features alone; traced.
+      clean_weight: lambda in [0, 1]; 1 trains on clean features alone.
       adversarial_step: eta; traced.
       learning_rate: traced.
 
