@@ -158,8 +158,8 @@ def _execute(
     learned, stego_metrics, stego_folder = _stego(plan, target, shared, console)
     task, pairs = _task(plan, target, learned), _test_pairs(plan)
 
-    hidden = (plan.partition.sensitive, config.stego) if plan.defense.hides else ()
-    own = *hidden, config.defense, config.seed
+    split = (plan.partition.sensitive, config.stego) if plan.defense.hides else ()
+    own = *split, config.defense, config.seed  # no split: of all labels alike
     defense_folder = shared / f"{config.defense.name}-{content_hash(digest, *own)}"
     key = jax.random.key(config.seed)
     defense_key, measure_key, attack_key = jax.random.split(key, 3)

@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ghostjax.classifier import LabelledImages, fit_classifier
 from ghostjax.layers import Conv, Dense, MaxPool, Relu
+from ghostjax.train import Recipe
 
 ANSWER = jnp.arange(4.0)
 
@@ -54,3 +56,16 @@ def bars(seed, count):
         lines = image if label >= 2 else image.swapaxes(0, 1)
         lines[place if label % 2 == 0 else -place - 2] = ink
     return images, labels
+
+
+def target(images, labels, steps):
+    """NETWORK's variables, trained for so many steps on images [N, H, W, C]."""
+    variables, _ = fit_classifier(
+        jax.random.key(0),
+        NETWORK,
+        LabelledImages(jnp.asarray(images), jnp.asarray(labels)),
+        recipe=Recipe(steps),
+        batch_size=64,
+        learning_rate=3e-3,
+    )
+    return variables

@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probes import NETWORK, SHAPE, bars
+from probes import NETWORK, SHAPE, bars, target
 from scipy import stats
 from scipy.special import log_softmax, softmax
 
 from ghostjax import chain, train
 from ghostjax.base import Task
-from ghostjax.classifier import LabelledImages, fit_classifier
 from ghostjax.defenses import arden as module
 from ghostjax.defenses.arden import (
     Settings,
@@ -33,15 +32,8 @@ NONE = float("inf")
 @pytest.fixture(scope="module")
 def task():
     images, labels = map(jnp.asarray, bars(0, 512))
-    target, _ = fit_classifier(
-        jax.random.key(0),
-        NETWORK,
-        LabelledImages(images, labels),
-        recipe=Recipe(80),
-        batch_size=64,
-        learning_rate=3e-3,
-    )
-    halves = chain.select(EDGE, target), chain.select(CLOUD, target)
+    learned = target(images, labels, 80)
+    halves = chain.select(EDGE, learned), chain.select(CLOUD, learned)
     nothing = jnp.zeros(1, jnp.int32)
     return Task(*halves, images, labels, nothing, nothing)
 

@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from ghostjax import cli, config, experiment, report, sections
+from ghostjax.defenses.arden import epsilon_published
 
 SMOKE = Path(__file__).parent.parent / "configs" / "smoke.toml"
 
@@ -120,6 +121,25 @@ def test_ghost_plus_runs_to_the_end_and_leaves_public_answers_alone(finished):
     report.write_report(folder)
     assert (folder / "pictures" / "perturbed.png").stat().st_size > 1_000
     shutil.rmtree(folder)
+
+
+def test_arden_has_both_epsilons_in_its_row_and_one_training_for_all_ratios(finished):
+    output, _ = finished
+    own = sections.Arden(cut="pool1", steps=2, batch_size=8)
+    first = replace(config.load(SMOKE), name="arden", defense=own)
+    second = replace(first, data=replace(first.data, gamma="3:7"))
+    console = Console(record=True, width=200)
+    folders = [experiment.run(one, output, console) for one in (first, second)]
+    assert "arden  from the cache" in console.export_text()
+    rows = [report.read_row(folder) for folder in folders]
+    values = 12 * 12 * 8  # of lenet5's pool1
+    for row in rows:
+        bound = row["bound"]
+        assert row["epsilon_published"] == epsilon_published(0.1, 5.0, bound)
+        assert row["epsilon_l1_vector"] == pytest.approx(2 * bound * values / 5)
+    assert rows[0]["accuracy_secret_n"] != rows[1]["accuracy_secret_n"]
+    for folder in folders:
+        shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("moment", ["target-", "ghost-", "rmle"])

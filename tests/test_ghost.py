@@ -4,12 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probes import NETWORK, SHAPE, bars
+from probes import NETWORK, SHAPE, bars, target
 from scipy.special import logsumexp
 
 from ghostjax import chain, train, utility
 from ghostjax.base import Task
-from ghostjax.classifier import LabelledImages, fit_classifier
 from ghostjax.data import Partition, roles
 from ghostjax.defenses import covert
 from ghostjax.defenses import ghost as module
@@ -26,16 +25,9 @@ PARTITION = Partition(sensitive=(2, 3), public=(0, 1))
 @pytest.fixture(scope="module")
 def task():
     images, labels = map(jnp.asarray, bars(0, 400))
-    target, _ = fit_classifier(
-        jax.random.key(0),
-        NETWORK,
-        LabelledImages(images, labels),
-        recipe=Recipe(80),
-        batch_size=64,
-        learning_rate=3e-3,
-    )
+    learned = target(images, labels, 80)
     role = roles(np.asarray(labels), PARTITION)
-    halves = chain.select(EDGE, target), chain.select(CLOUD, target)
+    halves = chain.select(EDGE, learned), chain.select(CLOUD, learned)
     covers, secrets = jnp.asarray(role.covers), jnp.asarray(role.secrets)
     return Task(*halves, images, labels, covers, secrets)
 

@@ -4,12 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probes import NETWORK, bars
+from probes import NETWORK, bars, target
 from scipy.special import logsumexp
 
 from ghostjax import attacker, chain, train, utility
 from ghostjax.base import Task
-from ghostjax.classifier import LabelledImages, fit_classifier
 from ghostjax.data import Partition, Split, roles
 from ghostjax.defenses import ghost_plus as module
 from ghostjax.defenses.generator import generator
@@ -33,16 +32,9 @@ def large_bars(seed, count):
 @pytest.fixture(scope="module")
 def task():
     images, labels = map(jnp.asarray, large_bars(0, 256))
-    target, _ = fit_classifier(
-        jax.random.key(0),
-        NETWORK,
-        LabelledImages(images, labels),
-        recipe=Recipe(60),
-        batch_size=64,
-        learning_rate=3e-3,
-    )
+    learned = target(images, labels, 60)
     role = roles(np.asarray(labels), PARTITION)
-    halves = chain.select(EDGE, target), chain.select(CLOUD, target)
+    halves = chain.select(EDGE, learned), chain.select(CLOUD, learned)
     covers, secrets = jnp.asarray(role.covers), jnp.asarray(role.secrets)
     return Task(*halves, images, labels, covers, secrets)
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probes import NETWORK, SHAPE, bars
+from probes import NETWORK, SHAPE, bars, target
 
 from ghostjax import chain, metrics, train, zoo
 from ghostjax.attacks.inverse import inverse
@@ -13,7 +13,6 @@ from ghostjax.attacks.rmle import Settings as RmleSettings
 from ghostjax.attacks.rmle import rmle
 from ghostjax.attacks.shadow import Settings, other, shadow
 from ghostjax.base import Knowledge, limit
-from ghostjax.classifier import LabelledImages, fit_classifier
 from ghostjax.layers import Conv, Dense, MaxPool, Relu
 from ghostjax.train import Recipe
 
@@ -25,14 +24,7 @@ NEWTON = RmleSettings("gauss_newton", 5, "dark")
 def scene():
     """(the target's variables, what may be known, true features, their images)."""
     images, labels = map(jnp.asarray, bars(0, 400))
-    variables, _ = fit_classifier(
-        jax.random.key(0),
-        NETWORK,
-        LabelledImages(images, labels),
-        recipe=Recipe(60),
-        batch_size=64,
-        learning_rate=3e-3,
-    )
+    variables = target(images, labels, 60)
     cloud = chain.select(CLOUD, variables)
     known = Knowledge(cloud_variables=cloud, public_images=images, public_labels=labels)
     shown = jnp.asarray(bars(1, 30)[0], jnp.float32) / 255

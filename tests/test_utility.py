@@ -97,3 +97,17 @@ def test_batches_do_not_change_answers():
         IMAGES,
     )
     np.testing.assert_array_equal(answers, LABELS)
+
+
+def test_accuracies_of_a_noisy_defense_are_means_over_its_draws():
+    def noisy(params, key, images, covers=None):
+        """A draw answers all of a batch right, or none."""
+        return label_of(images) + 4 * jax.random.bernoulli(key, 0.5).astype(int)
+
+    made = answering(None, None)._replace(encode=noisy, encode_public=noisy, draws=40)
+    shared = jax.random.key(0), IMAGES, LABELS, PAIRS, PARTITION, 0
+    many = utility.measure(made, (), *shared)
+    one = utility.measure(made._replace(draws=1), (), *shared)
+    assert one["accuracy_secret"] in (0, 100)  # one batch
+    assert 25 < many["accuracy_secret"] < 75
+    assert many["accuracy_secret_n"] == one["accuracy_secret_n"] == 160

@@ -13,16 +13,17 @@ Mask and noise are drawn afresh for every image. The edge is frozen; the cloud l
 g being the gradient of L2 with respect to the noisy features, under a stopped gradient.
 
 Two prices are computed, and they are not alike. `epsilon_published` is the paper's
-ln[(1 - mu) e^(2 sigma / Lambda) + mu], what one *value* costs that moves by 2 B; no
-guarantee for a picture. `epsilon_l1_vector` is what the released vector of d values
-costs as Laplace's mechanism counts it, for any two pictures: 2 B d / b. With
-Lambda = 1 both hold at the noise layer, and no later layer can raise them.
+ln[(1 - mu) e^(2 sigma / Lambda) + mu]. It counts one feature value that moves by 2 B,
+and even one pixel moves many: it is no guarantee, for a picture or for a pixel.
+`epsilon_l1_vector` is what the whole noisy vector of d values costs as Laplace's
+mechanism counts it, for any two pictures: 2 B d / b. Rows give both at the noise layer,
+with Lambda = 1; layers behind it compute on noisy values alone and add nothing.
 
-Source: Wang et al., "Not Just Privacy" (ARDEN), KDD 2018, Sections 3 and 4. Readings:
-the clean features of L1 are neither nullified nor bounded; B, where it is not given, is
-the median of ||x_l||_inf over training images that are nullified like all others;
-"zero" is a black pixel. The released code has no bound, one mask and one noise tensor
-for all images of an epoch, and pixels in 0..255; we follow the paper.
+Source: Wang et al., "Not Just Privacy" (ARDEN), KDD 2018. Readings: the clean features
+of L1 are neither nullified nor bounded; B, where it is not given, is the median of
+||x_l||_inf over training images that are nullified like all others; "zero" is a black
+pixel. The released code has no bound, one mask and one noise tensor for all images of
+an epoch, and pixels in 0..255; we follow the paper.
 """
 
 from functools import lru_cache
