@@ -63,8 +63,9 @@ class Nns:
     name: Literal["nns"] = "nns"
     network: Literal["n16", "n32", "muzio65", "baluja50"] = "n32"
     """baluja50 is the papers' three-tower architecture, for accelerators."""
-    distance: Literal["squared", "absolute"] = "squared"
-    """Of stego to cover and revealed to secret; absolute is L1, as printed."""
+    distance: Literal["squared", "absolute", "structural"] = "squared"
+    """Of stego to cover and revealed to secret; absolute is L1, as printed; structural
+    forgives the cover's errors where it varies, as SSIM does."""
     beta: float = 0.75
     """Weight of the secret's error."""
     beta_start: float = 0.0
@@ -140,9 +141,9 @@ class GhostPlus:
     """Where Eq. 7 compares; batch: of means, as GangSweep's code."""
     warm_up: int = 0
     """First steps, which have lambda = 2."""
-    sees: Literal["stego", "secret", "label"] = "stego"
-    """What the generator sees; the paper's sees the stego alone, the others see the
-    secret or its label beside it, which the edge has."""
+    sees: Literal["stego", "revealed", "secret", "label"] = "stego"
+    """What the generator sees; the paper's sees the stego alone. revealed: beside it
+    what the stego method reads in it; secret, label: what only the edge has."""
     generators: Literal["one", "label"] = "one"
     """One for all sensitive labels, or one for each."""
     cover_candidates: int = 1
@@ -201,6 +202,31 @@ class Arden:
 
 
 @dataclass(frozen=True)
+class Shredder:
+    """SHREDDER: learned noise on the features, nothing else trained (ASPLOS 2020)."""
+
+    name: Literal["shredder"] = "shredder"
+    cut: str = "pool1"
+    inverse_snr: float = 1.0
+    """1 / SNR, noise variance over mean squared feature, from which lambda decays."""
+    noise_weight: float = 1.0
+    """lambda at first: of the term that makes the noise grow."""
+    decay: float = 0.9
+    """Of lambda at each step at which the noise is loud enough."""
+    initial_scale: float = 0.1
+    """b of the Laplace noise that training starts from."""
+    members: int = 20
+    """Noise tensors of the bank."""
+    sampling: Literal["member", "fitted"] = "member"
+    """What an image gets: one of the bank, or a draw from what is fitted to it."""
+    steps: int = 1000
+    batch_size: int = 32
+    learning_rate: float = 1e-2
+    optimizer: Literal["adam", "amsgrad", "adamw", "sgd"] = "adam"
+    schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
+
+
+@dataclass(frozen=True)
 class Device:
     """What a cut costs: the edge, its uplink and the cloud, for `ghostjax partition`.
 
@@ -234,6 +260,7 @@ DEFENSES: Mapping[str, type] = {
     "ghost": Ghost,
     "ghost_plus": GhostPlus,
     "arden": Arden,
+    "shredder": Shredder,
 }
 ATTACKS: Mapping[str, type] = {
     "none": NoAttack,
@@ -261,8 +288,8 @@ class Config:
     data: Data = field(default_factory=Data)
     target: Target = field(default_factory=Target)
     stego: Lsb | Nns = field(default_factory=Lsb)
-    defense: Ghost | GhostPlus | Plain | Hide | Noise | Dropout | Arden = field(
-        default_factory=Ghost
+    defense: Ghost | GhostPlus | Plain | Hide | Noise | Dropout | Arden | Shredder = (
+        field(default_factory=Ghost)
     )
     attacker: Attacker = field(default_factory=Attacker)
     attack: Rmle | Inverse | Shadow | Direct | NoAttack = field(default_factory=Rmle)

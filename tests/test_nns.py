@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from probes import SHAPE, bars
+from scipy import ndimage
 
 from ghostjax import chain, hiding, train, utility
 from ghostjax.base import Defense
@@ -70,7 +71,18 @@ def test_rounding_is_to_grey_levels_and_passes_the_gradient_that_clipping_does_n
     np.testing.assert_array_equal(slope.ravel(), [0, 3, 3, 3, 0])
 
 
-@pytest.mark.parametrize("distance", ["squared", "absolute"])
+def local_variance(images):
+    """Variance under SSIM's window, [B, H, W, C], the edge pixel going on outside."""
+
+    def blur(x):
+        own = {"sigma": (0, 1.5, 1.5, 0), "mode": "nearest", "radius": (0, 5, 5, 0)}
+        return ndimage.gaussian_filter(x, **own)
+
+    wide = np.asarray(images, np.float64)
+    return blur(wide**2) - blur(wide) ** 2
+
+
+@pytest.mark.parametrize("distance", ["squared", "absolute", "structural"])
 def test_the_loss_is_the_printed_sum_of_two_distances(learned, shown, distance):
     method, params, _ = learned
     covers, secrets = shown
@@ -82,8 +94,12 @@ def test_the_loss_is_the_printed_sum_of_two_distances(learned, shown, distance):
     told = chain.apply(
         networks.reveal, params["reveal"], method.hide(params, covers, secrets)
     )
-    power = {"squared": 2, "absolute": 1}[distance]
-    cover_error = (np.abs(raw - covers) ** power).mean()
+    power = 1 if distance == "absolute" else 2
+    weight = 1.0
+    if distance == "structural":
+        weight = 1e-3 / (1e-3 + local_variance(covers))
+        assert weight.min() < 0.1 and weight.max() > 0.9
+    cover_error = (weight * np.abs(raw - covers) ** power).mean()
     secret_error = (np.abs(np.asarray(told) - secrets) ** power).mean()
     assert metrics["cover_error"] == pytest.approx(cover_error, rel=1e-4)
     assert value == pytest.approx(cover_error + 0.3 * secret_error, rel=1e-4)

@@ -6,7 +6,16 @@
 from ghostjax import sections
 from ghostjax.base import Defense, Stego
 from ghostjax.chain import Chain
-from ghostjax.defenses import arden, dropout, ghost, ghost_plus, hide, noise, plain
+from ghostjax.defenses import (
+    arden,
+    dropout,
+    ghost,
+    ghost_plus,
+    hide,
+    noise,
+    plain,
+    shredder,
+)
 from ghostjax.train import Recipe
 
 
@@ -17,7 +26,8 @@ def build_defense(
     | sections.Dropout
     | sections.Ghost
     | sections.GhostPlus
-    | sections.Arden,
+    | sections.Arden
+    | sections.Shredder,
     edge: Chain,
     cloud: Chain,
     image_shape: tuple[int, int, int],
@@ -39,6 +49,8 @@ def build_defense(
             return _ghost_plus(section, edge, cloud, image_shape, stego)
         case sections.Arden():
             return _arden(section, edge, cloud, image_shape)
+        case sections.Shredder():
+            return _shredder(section, edge, cloud, image_shape)
     settings = ghost.Settings(
         Recipe(section.steps, section.optimizer, section.schedule),
         section.batch_size,
@@ -104,5 +116,27 @@ def _arden(
         bound=section.bound,
         clean_weight=section.clean_weight,
         adversarial_step=section.adversarial_step,
+        learning_rate=section.learning_rate,
+    )
+
+
+def _shredder(
+    section: sections.Shredder,
+    edge: Chain,
+    cloud: Chain,
+    image_shape: tuple[int, int, int],
+) -> Defense:
+    recipe = Recipe(section.steps, section.optimizer, section.schedule)
+    return shredder.shredder(
+        edge,
+        cloud,
+        image_shape,
+        shredder.Settings(
+            recipe, section.batch_size, section.members, section.sampling
+        ),
+        scale=section.initial_scale,
+        noise_weight=section.noise_weight,
+        inverse_snr=section.inverse_snr,
+        decay=section.decay,
         learning_rate=section.learning_rate,
     )

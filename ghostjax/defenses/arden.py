@@ -37,6 +37,7 @@ from jax import Array
 
 from ghostjax.base import Defense, Task
 from ghostjax.chain import Chain, apply, apply_train, describe, join, split
+from ghostjax.defenses.uncovered import uncovered
 from ghostjax.sampling import epoch_indices
 from ghostjax.train import Draw, Loss, Recipe
 
@@ -110,7 +111,7 @@ def arden(
     place = _noise_place(edge, settings.noise_layer)
     count = ceil(nullified * prod(image_shape))
     values = prod(describe(edge[:place], image_shape)[-1].shape)
-    encode, encode_public, answer = _functions(edge, cloud, place, count)
+    functions = uncovered(_encode(edge, place, count), cloud)
 
     def fit(key: Array, task: Task, train: Any) -> tuple[dict[str, Any], Any]:
         bound_key, train_key = jax.random.split(key)
@@ -127,7 +128,7 @@ def arden(
             ),
             learning_rate,
             loss=_loss(cloud),
-            draw=_draw(edge, encode_public, settings.batch_size),
+            draw=_draw(edge, functions.encode_public, settings.batch_size),
             recipe=settings.recipe,
         )
         return {**params, "cloud": join(state.params, state.model_state)}, metrics
@@ -140,9 +141,7 @@ def arden(
             "epsilon_l1_vector": epsilon_l1_vector(noise, own, values),
         }
 
-    return Defense(
-        "arden", fit, encode, encode_public, answer, draws=_DRAWS, columns=columns
-    )
+    return Defense("arden", fit, *functions, draws=_DRAWS, columns=columns)
 
 
 def epsilon_published(
@@ -204,8 +203,8 @@ def bounded(values: Array, bound: Array) -> Array:
     return values / jnp.maximum(1.0, norms / bound)
 
 
-@lru_cache(maxsize=64)  # the same functions again share compiled programs
-def _functions(edge: Chain, cloud: Chain, place: int, count: int) -> Any:
+@lru_cache(maxsize=64)
+def _encode(edge: Chain, place: int, count: int) -> Any:
     def encode_public(params, key, images):
         mask_key, noise_key = jax.random.split(key)
         shown = nullify(mask_key, images, count)
@@ -213,13 +212,7 @@ def _functions(edge: Chain, cloud: Chain, place: int, count: int) -> Any:
         own += params["scale"] * jax.random.laplace(noise_key, own.shape, own.dtype)
         return apply(edge[place:], params["edge"], own)
 
-    def encode(params, key, images, covers):
-        return encode_public(params, key, images)
-
-    def answer(params, features):
-        return apply(cloud, params["cloud"], features)
-
-    return encode, encode_public, answer
+    return encode_public
 
 
 def _median_norm(edge: Chain, count: int, key: Array, task: Task) -> Array:

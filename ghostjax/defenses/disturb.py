@@ -19,6 +19,7 @@ from jax import Array
 
 from ghostjax.base import Defense
 from ghostjax.chain import Chain, apply
+from ghostjax.defenses.uncovered import uncovered
 from ghostjax.layers import Normalize
 
 Change = Callable[[Array, Array, Array], Array]  # (level, key, values) -> values
@@ -52,17 +53,16 @@ def disturb(
     """
     if place not in ("features", "input"):
         raise ValueError(f"place is {place!r}: disturb the 'features' or the 'input'")
-    encode, encode_public, answer = _functions(edge, cloud, change, place)
 
     def fit(key, task, train):
         params = {"edge": task.edge_variables, "cloud": task.cloud_variables}
         return {**params, "level": jnp.float32(level)}, {}
 
-    return Defense(name, fit, encode, encode_public, answer)
+    return Defense(name, fit, *uncovered(_encode(edge, change, place), cloud))
 
 
 @lru_cache(maxsize=64)
-def _functions(edge: Chain, cloud: Chain, change: Change, place: Place) -> Any:
+def _encode(edge: Chain, change: Change, place: Place) -> Any:
     first = 1 if isinstance(edge[0][1], Normalize) else 0
 
     def encode_public(params, key, images):
@@ -72,10 +72,4 @@ def _functions(edge: Chain, cloud: Chain, change: Change, place: Place) -> Any:
         changed = change(params["level"], key, pixels)
         return apply(edge[first:], params["edge"], changed)
 
-    def encode(params, key, images, covers):
-        return encode_public(params, key, images)
-
-    def answer(params, features):
-        return apply(cloud, params["cloud"], features)
-
-    return encode, encode_public, answer
+    return encode_public

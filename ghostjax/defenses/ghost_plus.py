@@ -15,12 +15,14 @@ What G must find out is which secret is hidden: with one sensitive label it need
 and a universal perturbation scores 100 %. The shuffled-secret and the cover-only
 control (G on a cover with nothing hidden) say what was read.
 
-The paper's G sees the stego alone. The edge has more: `sees` hands G the secret itself
-beside the stego ("secret"), or its label ("label"); `generators` = "label" trains one
-for each sensitive label, the paper's alternative. An edge that trains G has all of f,
-and so the label at inference is f's own answer for the secret: it has no need of a
-cloud then, and what such a G reaches says how strong perturbations are, not how well
-stegos are read.
+The paper's G sees the stego alone. `sees` = "revealed" shows it the same stego twice,
+as it is and as the stego method's own `reveal` reads it: what is hidden in grey levels
+that a convolution with instance norm can hardly tell apart is then in plain sight. The
+edge has more: `sees` hands G the secret itself beside the stego ("secret"), or its
+label ("label"); `generators` = "label" trains one for each sensitive label, the paper's
+alternative. An edge that trains G has all of f, and so the label at inference is f's
+own answer for the secret: it has no need of a cloud then, and what such a G reaches
+says how strong perturbations are, not how well stegos are read.
 
 Source: GHOST Section VI, Algorithm 2. We deviate: 1e-12 inside the root of Eq. (5),
 whose gradient has no value at 0; clipping to [0, 1], which the paper does not mention.
@@ -60,7 +62,7 @@ class Settings(NamedTuple):
     adversarial: str = "cross_entropy"  # L_adv; or "margin"
     balance: str = "sample"  # Eq. (7) for each sample; or "batch"
     warm_up: int = 0  # first steps, with lambda = 2
-    sees: str = "stego"  # what G sees; "secret" or "label": that beside the stego
+    sees: str = "stego"  # what G sees; "revealed", "secret", "label": that beside it
     generators: str = "one"  # or "label": one for each sensitive label
     cover_candidates: int = 1  # random covers the edge chooses from, see least_overlap
 
@@ -152,7 +154,11 @@ def ghost_plus(
         if settings.sees == "label" or settings.generators == "label":
             logits = bare.answer(params, bare.encode_public(params, None, secrets))
             guess = logits[:, params["sensitive"]].argmax(-1)
-        return _perturbed(layers, settings, classes, params, stegos, secrets, guess)
+        known = None if guess is None else params["sensitive"][guess]
+        beside = _beside(
+            settings.sees, stego, params["stego"], stegos, secrets, known, classes
+        )
+        return _perturbed(layers, settings.generators, params, stegos, beside, guess)
 
     def encode(params: Any, key: Array, images: Array, covers: Array) -> Array:
         stegos = stego.hide(params["stego"], covers, images)
@@ -165,7 +171,7 @@ def ghost_plus(
 
 def _require_known(settings: Settings, channels: int, classes: int) -> int:
     """Channels that G sees beside the stego; ValueError for an unknown choice."""
-    beside = {"stego": 0, "secret": channels, "label": classes}
+    beside = {"stego": 0, "revealed": channels, "secret": channels, "label": classes}
     for name, known in (
         ("adversarial", _ADVERSARIAL),
         ("balance", ("sample", "batch")),
@@ -179,17 +185,14 @@ def _require_known(settings: Settings, channels: int, classes: int) -> int:
 
 def _perturbed(
     layers: Chain,
-    settings: Settings,
-    classes: int,
+    generators: str,
     params: Any,
     stegos: Array,
-    secrets: Array,
+    beside: Array,
     guess: Array | None,
 ) -> Array:
-    known = None if guess is None else params["sensitive"][guess]
-    beside = _beside(settings.sees, secrets, known, classes)
     own = params["bound"], jnp.concatenate([stegos, beside], -1)
-    if settings.generators == "one":
+    if generators == "one":
         added = perturbation(layers, params["generator"], *own)
     else:
         every = jax.vmap(lambda g: perturbation(layers, g, *own))(params["generator"])
@@ -204,14 +207,24 @@ def perturbation(
     return bound * jnp.tanh(apply(layers, variables, seen))
 
 
-def _beside(sees: str, secrets: Array, labels: Array | None, classes: int) -> Array:
+def _beside(
+    sees: str,
+    stego: Stego,
+    learned: Any,
+    stegos: Array,
+    secrets: Array,
+    labels: Array | None,
+    classes: int,
+) -> Array:
     """What G sees beside the stego [B, H, W, c]."""
     if sees == "stego":
-        return secrets[..., :0]
+        return stegos[..., :0]
+    if sees == "revealed":
+        return stego.reveal(learned, stegos)
     if sees == "secret":
         return secrets
     maps = jax.nn.one_hot(labels, classes)[:, None, None]
-    return jnp.broadcast_to(maps, (*secrets.shape[:3], classes))
+    return jnp.broadcast_to(maps, (*stegos.shape[:3], classes))
 
 
 def _cross_entropy(logits: Array, labels: Array) -> Array:
@@ -289,7 +302,8 @@ def _draw(stego: Stego, settings: Settings, classes: int) -> Draw:
         pixels = (task.images[x].astype(jnp.float32) / 255 for x in (cover, secret))
         covers, shown = pixels
         stegos, labels = stego.hide(task.stego, covers, shown), task.labels[secret]
-        return stegos, _beside(settings.sees, shown, labels, classes), labels
+        own = stego, task.stego, stegos, shown, labels, classes
+        return stegos, _beside(settings.sees, *own), labels
 
     def draw(key, index, data):
         pair_key, candidate_key = jax.random.split(key)

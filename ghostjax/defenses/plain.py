@@ -8,6 +8,7 @@ from typing import Any
 
 from ghostjax.base import Defense
 from ghostjax.chain import Chain, apply
+from ghostjax.defenses.uncovered import uncovered
 
 
 def plain(edge: Chain, cloud: Chain) -> Defense:
@@ -21,23 +22,15 @@ def plain(edge: Chain, cloud: Chain) -> Defense:
       A Defense whose params are the target's own variables.
     """
 
-    encode, encode_public, answer = _functions(edge, cloud)
-
     def fit(key, task, train):
         return {"edge": task.edge_variables, "cloud": task.cloud_variables}, {}
 
-    return Defense("plain", fit, encode, encode_public, answer)
+    return Defense("plain", fit, *uncovered(_encode(edge), cloud))
 
 
-@lru_cache(maxsize=64)  # the same functions again share compiled programs
-def _functions(edge: Chain, cloud: Chain) -> Any:
+@lru_cache(maxsize=64)
+def _encode(edge: Chain) -> Any:
     def encode_public(params, key, images):
         return apply(edge, params["edge"], images)
 
-    def encode(params, key, images, covers):
-        return encode_public(params, key, images)
-
-    def answer(params, features):
-        return apply(cloud, params["cloud"], features)
-
-    return encode, encode_public, answer
+    return encode_public

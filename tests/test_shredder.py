@@ -1,0 +1,161 @@
+"""SHREDDER: its loss, that the noise grows, its bank and what is drawn from it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from probes import NETWORK, SHAPE, bars, target
+from scipy import stats
+from scipy.special import log_softmax
+
+from ghostjax import chain, train
+from ghostjax.base import Task
+from ghostjax.defenses import shredder as module
+from ghostjax.defenses.shredder import Settings, sample, shredder
+from ghostjax.layers import Dense
+from ghostjax.train import Recipe
+
+EDGE, CLOUD = chain.cut(NETWORK, "ReLU1")
+
+
+@pytest.fixture(scope="module")
+def task():
+    images, labels = map(jnp.asarray, bars(0, 512))
+    learned = target(images, labels, 80)
+    halves = chain.select(EDGE, learned), chain.select(CLOUD, learned)
+    nothing = jnp.zeros(1, jnp.int32)
+    return Task(*halves, images, labels, nothing, nothing)
+
+
+def defend(steps, members=3, sampling="member", **changes):
+    settings = Settings(Recipe(steps), 32, members, sampling)
+    return shredder(EDGE, CLOUD, SHAPE, settings, **changes)
+
+
+def fitted(task, steps, **changes):
+    defense = defend(steps, **changes)
+    params, metrics = defense.fit(jax.random.key(0), task, train.fit)
+    return defense, params, metrics
+
+
+def test_the_loss_is_shredder_s_of_a_linear_cloud_and_lambda_decays_of_the_loud():
+    draw = np.random.default_rng(0)
+    cloud = (("fc", Dense(3)),)
+    kernel = draw.normal(size=(5, 3)).astype(np.float32)
+    variables = chain.init(cloud, jax.random.key(0), jnp.zeros((1, 5)))
+    variables = jax.tree.map(
+        lambda x: jnp.asarray(kernel) if x.ndim == 2 else jnp.zeros_like(x), variables
+    )
+    features = draw.normal(size=(4, 5)).astype(np.float32)
+    noise = draw.normal(size=(2, 5)).astype(np.float32) * [[1.0], [0.1]]
+    weights, labels = np.array([0.7, 0.2]), np.array([0, 2, 1, 2])
+    wanted = 0.0
+    for own, weight in zip(noise, weights, strict=True):
+        logits = (features + own) @ kernel
+        wanted -= log_softmax(logits, -1)[np.arange(4), labels].mean()
+        wanted -= weight * np.abs(own).mean()
+    ratios = noise.var(1) / 0.5
+    batch = module._Batch(
+        *map(jnp.asarray, (features, labels)), variables, 0.5, ratios.mean(), 0.9
+    )
+    own = jnp.asarray(noise, jnp.float32), jnp.asarray(weights, jnp.float32)
+    found, (after, metrics) = module._loss(cloud)(*own, jax.random.key(0), batch)
+    assert float(found) == pytest.approx(wanted, rel=1e-5)
+    np.testing.assert_allclose(after, [0.63, 0.2], rtol=1e-6)  # the first is loud
+    assert float(metrics["inverse_snr"]) == pytest.approx(ratios.mean(), rel=1e-5)
+
+
+def test_noise_grows_tenfold_and_the_network_still_answers(task):
+    own = {"noise_weight": 1.0, "inverse_snr": 0.3, "learning_rate": 3e-2}
+    defense, params, _ = fitted(task, 300, **own)
+    columns = defense.columns(params)
+    assert columns["inverse_snr"] > 10 * columns["inverse_snr_start"]
+    shown, labels = bars(1, 400)
+    images = jnp.asarray(shown, jnp.float32) / 255
+    features = defense.encode_public(params, jax.random.key(5), images)
+    right = np.asarray(defense.answer(params, features).argmax(-1)) == labels
+    clean = chain.apply(EDGE, task.edge_variables, images)
+    clean = np.asarray(defense.answer(params, clean).argmax(-1)) == labels
+    assert right.mean() > clean.mean() - 0.02
+    for half in ("edge", "cloud"):
+        before = getattr(task, f"{half}_variables")
+        jax.tree.map(np.testing.assert_array_equal, params[half], before)
+
+
+def test_noise_grows_for_lambda_and_for_nothing_else(task):
+    grown = {}
+    for weight in (0.0, 1.0):
+        defense, params, _ = fitted(
+            task, 100, noise_weight=weight, inverse_snr=1e9, learning_rate=1e-2
+        )
+        columns = defense.columns(params)
+        grown[weight] = columns["inverse_snr"] / columns["inverse_snr_start"]
+    assert grown[1.0] > 5 * grown[0.0]
+
+
+def test_a_bank_of_one_is_the_first_of_three(task):
+    one, three = (fitted(task, 20, members=m)[1]["noise"] for m in (1, 3))
+    assert one.shape == (1, 12, 12, 8) and three.shape == (3, 12, 12, 8)
+    np.testing.assert_allclose(one[0], three[0], atol=2e-5)
+    assert not np.allclose(three[0], three[1], atol=1e-2)
+
+
+def test_each_image_gets_one_of_the_bank_all_alike_often():
+    bank = jnp.repeat(jnp.arange(8.0)[:, None], 3, 1)
+    drawn = np.asarray(sample(jax.random.key(0), bank, 4000, "member"))
+    assert (drawn == drawn[:, :1]).all()
+    counts = np.bincount(drawn[:, 0].astype(int), minlength=8)
+    assert stats.chisquare(counts).pvalue > 1e-3
+    other = np.asarray(sample(jax.random.key(1), bank, 4000, "member"))
+    assert not np.array_equal(drawn, other)
+
+
+def test_fitted_noise_is_laplace_with_the_bank_s_mean_and_deviation():
+    draw = np.random.default_rng(0)
+    bank = jnp.asarray(draw.normal([1.0, -2.0], [0.5, 3.0], (30, 2)), jnp.float32)
+    drawn = np.asarray(sample(jax.random.key(0), bank, 20_000, "fitted"))
+    mean, deviation = np.asarray(bank).mean(0), np.asarray(bank).std(0)
+    for place in range(2):
+        own, b = drawn[:, place], deviation[place] / 2**0.5
+        law = stats.laplace(mean[place], b)
+        assert stats.kstest(own, law.cdf).pvalue > 1e-3
+        wrong = stats.laplace(mean[place], 1.1 * b)
+        assert stats.kstest(own, wrong.cdf).pvalue < 1e-3
+    assert abs(np.corrcoef(drawn.T)[0, 1]) < 0.03
+
+
+@pytest.mark.parametrize("sampling", ["member", "fitted"])
+def test_what_is_sent_has_the_1_over_snr_of_the_row(task, sampling):
+    defense, params, _ = fitted(task, 5, sampling=sampling, scale=0.3)
+    images = jnp.asarray(task.images[:512], jnp.float32) / 255
+    clean = np.asarray(chain.apply(EDGE, task.edge_variables, images))
+    sent = np.asarray(defense.encode_public(params, jax.random.key(1), images))
+    found = defense.columns(params)["inverse_snr"]
+    assert found == pytest.approx((sent - clean).var() / (clean**2).mean(), rel=0.03)
+    assert defense.draws >= 10
+
+
+def test_features_of_zero_have_no_ratio(task):
+    dark = task._replace(
+        edge_variables=jax.tree.map(jnp.zeros_like, task.edge_variables)
+    )
+    with pytest.raises(ValueError, match="the features at the cut are all 0") as error:
+        fitted(dark, 1)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"members": 0}, "members = 0"),
+        ({"sampling": "mean"}, "sampling is 'mean'"),
+        ({"scale": 0.0}, "scale = 0.0"),
+        ({"noise_weight": -1.0}, "noise_weight = -1.0"),
+        ({"inverse_snr": 0.0}, "inverse_snr = 0.0"),
+        ({"decay": 1.5}, "decay = 1.5"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(changes, words):
+    with pytest.raises(ValueError, match=words) as error:
+        defend(1, **changes)
+    assert "\n" not in str(error.value)
