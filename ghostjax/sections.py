@@ -63,9 +63,9 @@ class Nns:
     name: Literal["nns"] = "nns"
     network: Literal["n16", "n32", "muzio65", "baluja50"] = "n32"
     """baluja50 is the papers' three-tower architecture, for accelerators."""
-    distance: Literal["squared", "absolute", "structural"] = "squared"
-    """Of stego to cover and revealed to secret; absolute is L1, as printed; structural
-    forgives the cover's errors where it varies, as SSIM does."""
+    distance: Literal["squared", "absolute", "ssim"] = "squared"
+    """Of stego to cover and revealed to secret; absolute is L1, as printed; ssim adds
+    1 - SSIM to the cover's squared error."""
     beta: float = 0.75
     """Weight of the secret's error."""
     beta_start: float = 0.0

@@ -174,7 +174,21 @@ def test_one_generator_a_label_answers_with_the_secrets_label(task):
     assert row["accuracy_public"] > 95
 
 
-@pytest.mark.parametrize("sees", ["stego", "secret", "label"])
+@pytest.mark.parametrize("sees", ["stego", "revealed"])
+def test_the_generator_sees_what_the_stego_method_reveals_or_the_stego_alone(
+    task, sees
+):
+    blind = HIDING._replace(reveal=lambda learned, stegos: jnp.zeros_like(stegos))
+    images = task.images[:4] / 255
+    shown = []
+    for stego in (HIDING, blind):
+        defense = ghost_plus(EDGE, CLOUD, SHAPE, stego, Settings(Recipe(1), sees=sees))
+        params, _ = defense.fit(jax.random.key(1), task, untrained)
+        shown.append(defense.perturb(params, images, images[::-1]))
+    assert np.array_equal(*shown) == (sees == "stego")
+
+
+@pytest.mark.parametrize("sees", ["stego", "revealed", "secret", "label"])
 def test_the_generator_sees_what_it_is_said_to_see(task, sees):
     defense = defend(1, sees=sees)
     params, _ = defense.fit(jax.random.key(1), task, untrained)
@@ -182,7 +196,20 @@ def test_the_generator_sees_what_it_is_said_to_see(task, sees):
     one, other = (images[task.labels == label][:4] for label in (2, 3))
     stegos = images[task.covers[:4]]
     shown = [defense.perturb(params, stegos, secrets) for secrets in (one, other)]
-    assert np.array_equal(*shown) == (sees == "stego")
+    assert np.array_equal(*shown) == (sees in ("stego", "revealed"))
+
+
+def test_images_of_another_shape_are_refused_in_one_line(task):
+    defense = defend(1)
+    params, _ = defense.fit(jax.random.key(1), task, untrained)
+    small = jnp.zeros((2, 14, 14, 1))
+    words = r"takes images \(28, 28, 1\) and was given \(14, 14, 1\)"
+    with pytest.raises(ValueError, match=words) as error:
+        defense.perturb(params, small, small)
+    assert "\n" not in str(error.value)
+    other = task._replace(images=task.images[:, ::2, ::2])
+    with pytest.raises(ValueError, match=words):
+        defense.fit(jax.random.key(1), other, untrained)
 
 
 def test_an_attacker_gets_a_generators_pairs_only_where_he_needs_them(task):

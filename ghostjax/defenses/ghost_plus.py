@@ -113,7 +113,8 @@ def ghost_plus(
       "sensitive"}; leaves of several generators have a leading axis, one a label.
 
     Raises:
-      ValueError: an image size that the generator does not fit; an unknown choice.
+      ValueError: an image size that the generator does not fit; an unknown choice; when
+        called, images of another shape.
     """
     classes = cloud[-1][1].features
     channels = image_shape[-1] + _require_known(settings, image_shape[-1], classes)
@@ -121,6 +122,7 @@ def ghost_plus(
     bare = plain(edge, cloud)
 
     def fit(key: Array, task: Task, train: Any) -> tuple[dict[str, Any], Any]:
+        _require_shape(image_shape, task.images)
         init_key, train_key = jax.random.split(key)
         image = jnp.zeros((1, *image_shape[:2], channels))
         bound = jnp.float32(max_perturbation)
@@ -150,6 +152,7 @@ def ghost_plus(
         }, metrics
 
     def perturb(params: Any, stegos: Array, secrets: Array) -> Array:
+        _require_shape(image_shape, stegos)
         guess = None  # the place of each secret's label among the sensitive ones
         if settings.sees == "label" or settings.generators == "label":
             logits = bare.answer(params, bare.encode_public(params, None, secrets))
@@ -181,6 +184,14 @@ def _require_known(settings: Settings, channels: int, classes: int) -> int:
         if (value := getattr(settings, name)) not in known:
             raise ValueError(f"{name} is {value!r}: choose {', '.join(known)}")
     return beside[settings.sees]
+
+
+def _require_shape(wanted: tuple[int, ...], images: Array) -> None:
+    if images.shape[1:] != tuple(wanted):
+        raise ValueError(
+            f"the generator takes images {tuple(wanted)} and was given "
+            f"{images.shape[1:]}: train one on the data set at hand"
+        )
 
 
 def _perturbed(
