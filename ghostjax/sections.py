@@ -207,7 +207,7 @@ class Shredder:
 
     name: Literal["shredder"] = "shredder"
     cut: str = "pool1"
-    inverse_snr: float = 1.0
+    inverse_snr: float = 10.0
     """1 / SNR, noise variance over mean squared feature, from which lambda decays."""
     noise_weight: float = 1.0
     """lambda at first: of the term that makes the noise grow."""
@@ -219,9 +219,9 @@ class Shredder:
     """Noise tensors of the bank."""
     sampling: Literal["member", "fitted"] = "member"
     """What an image gets: one of the bank, or a draw from what is fitted to it."""
-    steps: int = 1000
+    steps: int = 400
     batch_size: int = 32
-    learning_rate: float = 1e-2
+    learning_rate: float = 5e-2
     optimizer: Literal["adam", "amsgrad", "adamw", "sgd"] = "adam"
     schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
 

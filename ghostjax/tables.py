@@ -31,6 +31,8 @@ _LABELS = {
     "covers_called_sensitive": "clean covers called sensitive",
     "epsilon_published": "ε as ARDEN publishes it, for one value (no guarantee), nats",
     "epsilon_l1_vector": "ε of the whole noisy vector, nats",
+    "inverse_snr": "1/SNR of the learned noise",
+    "inverse_snr_start": "1/SNR before training",
     "bits": "bits (ζ)",
     "gamma": "γ (sensitive : public)",
     "accuracy_secret_n": "test secrets",
@@ -39,7 +41,7 @@ _SETTINGS = (
     "name", "hash", "data", "network", "target_parameters", "cut", "edge_layers",
     "defense", "stego", "bits", "gamma", "sensitive_labels", "public_labels",
     "seed", "attack", "attack_steps", "bound", "epsilon_published",
-    "epsilon_l1_vector",
+    "epsilon_l1_vector", "inverse_snr", "inverse_snr_start",
 )  # fmt: skip
 _PARTS = ("_mean", "_low", "_high", "_n", "_infinite", "_undefined", "_max", "_min")
 _SCORES = {

@@ -142,6 +142,19 @@ def test_arden_has_both_epsilons_in_its_row_and_one_training_for_all_ratios(fini
         shutil.rmtree(folder)
 
 
+@pytest.mark.parametrize("sampling", ["member", "fitted"])
+def test_shredder_has_its_1_over_snr_in_its_row(finished, sampling):
+    output, _ = finished
+    own = sections.Shredder(cut="pool1", steps=2, members=2, sampling=sampling)
+    one = replace(config.load(SMOKE), name="shredder", defense=own)
+    folder = experiment.run(one, output, Console(quiet=True))
+    row = report.read_row(folder)
+    assert row["inverse_snr"] > row["inverse_snr_start"] > 0
+    metrics = (folder / "metrics.jsonl").read_text()
+    assert '"shredder"' in metrics and '"inverse_snr"' in metrics
+    shutil.rmtree(folder)
+
+
 @pytest.mark.parametrize("moment", ["target-", "ghost-", "rmle"])
 def test_killed_runs_end_with_the_same_row(finished, tmp_path, moment):
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}

@@ -81,9 +81,9 @@ def shredder(
     *,
     scale: float = 0.1,
     noise_weight: float = 1.0,
-    inverse_snr: float = 1.0,
+    inverse_snr: float = 10.0,
     decay: float = 0.9,
-    learning_rate: Array | float = 1e-2,
+    learning_rate: Array | float = 5e-2,
 ) -> Defense:
     """A bank of learned noise, one draw of it for every image.
 

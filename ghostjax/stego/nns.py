@@ -236,7 +236,7 @@ def _blurring(side: int) -> np.ndarray:
     return made / weights.sum()
 
 
-_STRUCTURE = 2e-3  # weight of 1 - SSIM beside the squared error
+_STRUCTURE = 2e-2  # weight of 1 - SSIM beside the squared error
 _RADIUS = 5  # of SSIM's window of 11, its deviation 1.5
 _C1, _C2 = 0.01**2, 0.03**2
 
