@@ -117,7 +117,7 @@ def uses_secret(row: Row) -> bool:
 
 
 def _hidden(row: Row) -> bool:
-    return bool(row.get("stego", row.get("defense") != "plain"))
+    return row.get("defense") != "plain" and bool(row.get("stego", True))
 
 
 def _attacker(row: Row) -> str:
