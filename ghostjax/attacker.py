@@ -13,8 +13,9 @@ from jax import Array
 from jax.tree_util import Partial
 
 from ghostjax.base import Defense, Knowledge, Stego, Task
+from ghostjax.config import content_hash
 from ghostjax.data import Dataset, Split, load
-from ghostjax.sections import Attacker
+from ghostjax.sections import Attacker, Config
 from ghostjax.utility import Pairs
 
 _PERTURBED = 10_000  # pairs of a generator that he makes, at most
@@ -118,6 +119,33 @@ def knowledge(
         pairs,
         task.stego,
     )
+
+
+def part_name(
+    config: Config,
+    defense: Defense,
+    needs: tuple[str, ...],
+    target: str,
+    defended: str,
+) -> str:
+    """Names what an attack learns by all that it depends on.
+
+    Where public images cross the cut as the plain edge sends them, an attacker learns
+    the same from them (and from stegos he makes of them) whatever the user's secrets go
+    through: such defenses share what is trained.
+
+    Args:
+      config: the attacker's sections, the cut and the seed count.
+      defense: built from it.
+      needs: of the attack.
+      target: name of the trained target network.
+      defended: name of what the defense trained.
+    """
+    own = config.attacker, config.attack, config.denoise
+    if defense.bare and "perturbed_pairs" not in needs:
+        scheme = config.stego if "stego_params" in needs else ""
+        defended = content_hash(target, config.defense.cut, config.seed, scheme)
+    return f"{config.attack.name}-{content_hash(defended, *own)}"
 
 
 def _perturbed(

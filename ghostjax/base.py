@@ -83,6 +83,8 @@ class Defense(NamedTuple):
     place, of a defense that changes it; None: the stego itself."""
     draws: int = 1
     """Draws of the edge's noise that accuracies are averaged over."""
+    bare: bool = False
+    """Whether public images cross the cut as the plain edge sends them."""
     columns: Callable[[Params], dict[str, float]] | None = None
     """`columns(params) -> {name: number}`: what a row says of the defense itself."""
 

@@ -40,7 +40,8 @@ def charts(rows: Sequence[Row], varying: Sequence[str]) -> list[Chart]:
     """
     made = []
     if "gamma" in varying:
-        group = _telling(rows, [key for key in varying if key != "gamma"])
+        keys = [key for key in varying if key != "gamma" and not tables.attackers(key)]
+        group = _telling(rows, keys)  # no attack changes an accuracy
         figure = gamma_chart([row for row in rows if row.get("gamma")], group)
         made.append(Chart("gamma", "Accuracy over γ", _GAMMA, figure))
     key = _axis(rows, varying)

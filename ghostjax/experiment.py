@@ -8,6 +8,7 @@ before a file is written.
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -166,20 +167,22 @@ def _execute(
     train = parts.trainer(defense_folder, config.defense.name, console)
     params, defense_metrics = plan.defense.fit(defense_key, task, train)
 
-    same = target_folder, plan.partition, config.seed
-    undefended = parts.once(
-        kept, "undefended", same, lambda: _undefended(plan, task, measure_key, pairs)
-    )
-    row = _settings(plan)
-    row |= _utility(plan, params, measure_key, pairs, undefended)
+    measured = _measurer(plan, measure_key, pairs, kept)
+    target_own, _ = (bare := plain(plan.edge, plan.cloud)).fit(key, task, None)
+    undefended = measured("undefended", target_folder, bare, target_own)
+    row = _settings(plan) | undefended
+    if config.defense.name != "plain":
+        row |= measured("defended", defense_folder, plan.defense, params)
+    for name in (x + n for x in ("all", "public", "secret") for n in ("", "_n")):
+        row[f"target_accuracy_{name}"] = undefended[f"accuracy_{name}"]
     row |= plan.defense.columns(params) if plan.defense.columns else {}
     found = leakage.Leakage({}, {}, {})
     if plan.defense.hides:
         row |= (hidden := _hiding(plan, learned, params, pairs)).row
         found = found._replace(arrays=hidden.arrays)
     if plan.attack is not None:
-        own = defense_folder.name, config.attacker, config.attack, config.denoise
-        attack_folder = shared / f"{config.attack.name}-{content_hash(*own)}"
+        own = plan.attack.needs, target_folder.name, defense_folder.name
+        attack_folder = shared / attacker.part_name(config, plan.defense, *own)
         found = _attack(plan, task, params, attack_key, pairs, attack_folder, console)
     row |= found.row
     row["seconds_target"] = parts.seconds(target_folder)
@@ -282,37 +285,22 @@ def _attack(
     )
 
 
-def _undefended(
-    plan: Plan, task: Task, key: jax.Array, pairs: utility.Pairs
-) -> dict[str, float]:
-    """How well the target itself answers; the same at every cut."""
-    target = plain(plan.edge, plan.cloud)
-    own, _ = target.fit(key, task, None)
-    return _measured(plan, target, own, key, pairs)
+def _measurer(
+    plan: Plan, key: jax.Array, pairs: utility.Pairs, kept: dict[str, Any] | None
+) -> Callable[..., dict[str, float]]:
+    """How well a defense answers, by `measured(kind, folder, defense, params)`.
 
-
-def _utility(
-    plan: Plan,
-    params: Any,
-    key: jax.Array,
-    pairs: utility.Pairs,
-    undefended: dict[str, float],
-) -> dict[str, float]:
-    row = dict(undefended)
-    if plan.defense.name != "plain":
-        row = _measured(plan, plan.defense, params, key, pairs)
-    for name in ("all", "public", "secret"):
-        row[f"target_accuracy_{name}"] = undefended[f"accuracy_{name}"]
-        row[f"target_accuracy_{name}_n"] = undefended[f"accuracy_{name}_n"]
-    return row
-
-
-def _measured(
-    plan: Plan, defense: Defense, params: Any, key: jax.Array, pairs: utility.Pairs
-) -> dict[str, float]:
+    The folder names what was trained: runs that share it are measured once.
+    """
     test = plan.dataset.test
     images = test.images, test.labels, pairs, plan.partition
-    return utility.measure(defense, params, key, *images, plan.config.seed)
+
+    def measured(kind, folder, defense, params):
+        same = folder, plan.partition, plan.config.seed
+        own = defense, params, key, *images, plan.config.seed
+        return parts.once(kept, kind, same, lambda: utility.measure(*own))
+
+    return measured
 
 
 def _test_pairs(plan: Plan) -> utility.Pairs:
@@ -340,6 +328,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "public_labels": " ".join(map(str, plan.partition.public)),
         "seed": config.seed,
         "attack": config.attack.name,
+        "denoise": config.denoise.name if config.attack.name != "none" else "",
         "target_parameters": sum(layer.parameters for layer in layers),
         **results.config_columns(config),
     }

@@ -5,6 +5,7 @@ The columns are those of `tables`; any may be missing, and then nothing is said 
 
 from collections.abc import Mapping
 from math import sqrt
+from typing import NamedTuple
 
 from ghostjax.tables import BASELINES, NONE, Row, cell, count, number
 
@@ -13,10 +14,16 @@ PUBLIC_LOSS = 1.0  # points of public accuracy that hiding may cost
 CALLED_SENSITIVE = 1.0  # percent of clean covers that may be called sensitive
 RESEMBLES = 0.5  # mean SSIM from which the attacker's pictures show the secret
 
-_ATTACKED = {
-    "reconstruction": "the reconstruction",
-    "extracted": "the secret read out of the reconstruction",
-}
+EXTRACTED = "the secret read out of the reconstruction"
+_ATTACKED = {"reconstruction": "the reconstruction", "extracted": EXTRACTED}
+
+
+class Way(NamedTuple):
+    """What an attacker has of the secrets, on average, and which pictures these are."""
+
+    ssim: float | None
+    psnr: float | None
+    words: str
 
 
 def subject(row: Row) -> str:
@@ -120,23 +127,32 @@ def _hidden(row: Row) -> bool:
     return row.get("defense") != "plain" and bool(row.get("stego", True))
 
 
-def _attacker(row: Row) -> str:
-    """The attacker's best way to the secret, by SSIM, then by PSNR."""
-    ways = []
+def ways(row: Row) -> list[Way]:
+    """The attacker's ways to the secret that the row has, the best, by SSIM, first."""
+    found = []
     for name, words in _ATTACKED.items():
-        decibels = number(row, f"psnr_{name}_secret_mean")
         likeness = number(row, f"ssim_{name}_secret_mean")
+        decibels = number(row, f"psnr_{name}_secret_mean")
         if decibels is not None or likeness is not None:
-            shown = [] if decibels is None else [f"{decibels:.1f} dB"]
-            shown += [] if likeness is None else [f"SSIM {likeness:.3f}"]
-            rank = -1 if likeness is None else likeness, decibels or 0
-            ways.append((rank, words, " / ".join(shown)))
-    if not ways:
+            found.append(Way(likeness, decibels, words))
+    least = -1.0, float("-inf")
+    return sorted(found, key=lambda way: _rank(way, least), reverse=True)
+
+
+def _rank(way: Way, least: tuple[float, float]) -> tuple[float, float]:
+    return tuple(x if x is not None else y for x, y in zip(way, least, strict=False))
+
+
+def _attacker(row: Row) -> str:
+    found = ways(row)
+    if not found:
         return ""
-    _, words, shown = max(ways)
-    best = f"best pictures ({words})" if len(ways) > 1 else "pictures"
-    said = f"the attacker's {best} have {shown} against the secret on average"
-    return f"{said}{_nothing(row)}"
+    likeness, decibels, words = found[0]
+    shown = [] if decibels is None else [f"{decibels:.1f} dB"]
+    shown += [] if likeness is None else [f"SSIM {likeness:.3f}"]
+    best = f"best pictures ({words})" if len(found) > 1 else "pictures"
+    said = f"the attacker's {best} have {' / '.join(shown)} against the secret"
+    return f"{said} on average{_nothing(row)}"
 
 
 def _nothing(row: Row) -> str:

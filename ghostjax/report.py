@@ -19,10 +19,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from ghostjax import charts, figures, findings, page, tables
+from ghostjax import charts, figures, findings, page, tables, tradeoff
 from ghostjax.tables import Row, Table
 
-SETTINGS = ("data", "network", "cut", "defense", "stego", "bits", "gamma", "attack")
+SETTINGS = (
+    "data", "network", "cut", "defense", "stego", "bits", "gamma", "attack", "denoise",
+)  # fmt: skip
 _WITH_PICTURES = 24  # runs of a comparison; all have their own report
 _DRAWS = ("seed", "sensitive_labels")
 _RESULTS = (
@@ -76,26 +78,43 @@ def compare(folders: Sequence[Path], output: Path) -> Path:
     rows = [{"folder": str(folder), **read_row(folder)} for folder in folders]
     pictures = output / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
-    table = _arrow(rows)
-    pa.parquet.write_table(table, output / "comparison.parquet")
-    pa.csv.write_csv(table, output / "comparison.csv")
-    # Beside the row's own settings, every config key ("defense.steps") can vary.
-    keys = dict.fromkeys((*SETTINGS, *(k for row in rows for k in row if "." in k)))
-    varying = [key for key in keys if len({str(r.get(key)) for r in rows}) > 1]
-    body = [page.heading(f"{len(rows)} runs compared", _shared(rows[0], varying))]
-    told = {tuple(str(row.get(key)) for key in (*varying, *_DRAWS)) for row in rows}
+    joined = _arrow(rows)
+    pa.parquet.write_table(joined, output / "comparison.parquet")
+    pa.csv.write_csv(joined, output / "comparison.csv")
+    keys = varying(rows)
+    body = [page.heading(f"{len(rows)} runs compared", _shared(rows[0], keys))]
+    told = {tuple(str(row.get(key)) for key in (*keys, *_DRAWS)) for row in rows}
     if len(told) < len(rows):
         body.append(page.paragraph("caution", _ALIKE))
-    for chart in charts.charts(rows, varying):
+    points = tradeoff.points(rows, keys)
+    if points:
+        table, path = tradeoff.table(points), pictures / "tradeoff.png"
+        figure = tradeoff.figure(points)
+        body.append(page.chart(figure, path, table.title, tradeoff.CAPTION))
+        body.append(page.table(table))
+    for chart in charts.charts(rows, keys):
         path = pictures / f"{chart.name}.png"
         body.append(page.chart(chart.figure, path, chart.title, chart.caption))
-    body.append(page.table(_side_by_side(rows, varying)))
+    body.append(page.table(_side_by_side(rows, keys)))
     for folder, row in list(zip(folders, rows, strict=True))[:_WITH_PICTURES]:
         body += [f"<h2>{html.escape(folder.name)}</h2>", *_words(row)]
         body += _small_panel(folder)
     path = output / "report.html"
     path.write_text(page.page(f"{len(rows)} runs compared", body), encoding="utf-8")
     return path
+
+
+def varying(rows: Sequence[Row]) -> list[str]:
+    """The settings and config keys ("defense.steps") that tell the runs apart."""
+    keys = dict.fromkeys((*SETTINGS, *(k for row in rows for k in row if "." in k)))
+    return [
+        key
+        for key in keys
+        if tables.varies(
+            [row.get(key) for row in rows],
+            [row.get(key.partition(".")[0]) if "." in key else None for row in rows],
+        )
+    ]
 
 
 def summary(row: Row) -> list[tuple[str, str]]:

@@ -5,11 +5,13 @@ A file with `[sweep]` or `[[variants]]` stands for every combination of them:
   [sweep]                                   # axes: dotted keys, each with its values
   "defense.level" = [0.0, 0.5, 1.0]
   attack = [{name = "rmle", preset = "authors"}, {name = "inverse"}]
+  "*" = [{attack.name = "rmle", denoise.name = "cda"}, …]   # joint values of one axis
   [[variants]]                              # joint changes; `label` goes into the name
   label = "conv22"
   defense.cut = "conv22"
   attack.tv_weight = 10.0
-
+  sweep."stego.bits" = [2, 3]               # axes of this variant alone, or in place of
+                                            # the same axis of all
 Variants come outermost, then the axes as stated, the last one changing fastest. Tables
 are laid over the rest of the file as `extends` lays them: another `name` replaces its
 section. Every member is an ordinary run that its own command could have made.
@@ -36,6 +38,9 @@ _RESULTS = {
 }
 
 
+_JOINT = "*"  # the axis whose values are joint changes
+
+
 class Sweep(NamedTuple):
     """The experiments of a config file."""
 
@@ -56,13 +61,15 @@ def load(path: Path) -> Sweep:
     if variants is None and axes is None:
         single = config.build(tree, where)
         return Sweep(single.name, (), (single,))
-    joint = [("", {})] if variants is None else _variants(variants, where)
-    named = {} if axes is None else _axes(axes, where)
-    patches = [[(key, value) for value in values] for key, values in named.items()]
+    joint = [("", {}, {})] if variants is None else _variants(variants, where)
+    common = {} if axes is None else _axes(axes, where)
     members, keys = [], {}
-    for label, patch in joint:
+    for label, patch, own_axes in joint:
+        named = {**{k: v for k, v in own_axes.items() if k not in common}, **common}
+        named |= own_axes
+        patches = [[(key, value) for value in values] for key, values in named.items()]
         for chosen in itertools.product(*patches):
-            own = [patch, *(_nested(key, value) for key, value in chosen)]
+            own = [patch, *(_nested(key, value, where) for key, value in chosen)]
             leaves = {key: None for part in own for key, _ in _leaves(part)}
             keys |= leaves
             members.append(_member(tree, own, label, where))
@@ -104,16 +111,19 @@ def value_of(member: Config, key: str) -> Any:
 def run(sweep: Sweep, output: Path, console: Console) -> Path:
     """Runs every member, then compares them; returns the page of the comparison.
 
-    The comparison is `OUTPUT/<name>-sweep-<hash>`, named by its members' folders. For
+    The comparison is `OUTPUT/<name>-sweep-<hash>`, named by its members' folders. Where
+    it is one of defenses under attack, the table printed is `tradeoff`'s. For
     interruptions and errors see `run_all`.
     """
-    from ghostjax import report
+    from ghostjax import report, tradeoff  # here: they bring matplotlib
 
     folders = run_all(sweep.members, sweep.keys, output, console)
     digest = config.content_hash(*(folder.name for folder in folders))[:8]
     page = report.compare(folders, output / f"{sweep.name}-sweep-{digest}")
     rows = [report.read_row(folder) for folder in folders]
-    print_table(results(sweep, rows), console)
+    points = tradeoff.points(rows, report.varying(rows))
+    shown = tradeoff.table(points) if points else results(sweep, rows)
+    print_table(shown, console)
     return page
 
 
@@ -149,7 +159,7 @@ def run_all(
 def results(sweep: Sweep, rows: Sequence[Row]) -> Table:
     """One line a member: what varies, accuracy, and the attacker's pictures."""
     values = {key: [value_of(m, key) for m in sweep.members] for key in sweep.keys}
-    varying = [key for key, own in values.items() if any(v != own[0] for v in own)]
+    varying = [key for key, own in values.items() if _tells(sweep.members, key, own)]
     shown = [key for key in _RESULTS if any(row.get(key) is not None for row in rows)]
     lines = [
         [
@@ -171,6 +181,13 @@ def print_table(table: Table, console: Console) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def _tells(members: Sequence[Config], key: str, values: Sequence[Any]) -> bool:
+    section, _, name = key.rpartition(".")
+    inner = section in config.TABLES and name != "name"
+    kinds = [value_of(m, f"{section}.name") if inner else None for m in members]
+    return tables.varies(values, kinds)
+
+
 def _axes(axes: Any, where: str) -> dict[str, list[Any]]:
     """Dotted key -> its values; unquoted dotted keys came as nested tables."""
     if not isinstance(axes, Mapping) or not axes:
@@ -187,8 +204,10 @@ def _axes(axes: Any, where: str) -> dict[str, list[Any]]:
     return found
 
 
-def _variants(variants: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
-    """(label, partial tree) of each; the label is "" where there is none."""
+def _variants(
+    variants: Any, where: str
+) -> list[tuple[str, dict[str, Any], dict[str, list[Any]]]]:
+    """(label, partial tree, own axes) of each; the label is "" where there is none."""
     tables_ = isinstance(variants, list) and all(isinstance(v, dict) for v in variants)
     if not tables_ or not variants:
         raise ValueError(f"{where}: variants = {variants!r}: write [[variants]] tables")
@@ -199,7 +218,9 @@ def _variants(variants: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
             raise ValueError(
                 f"{where}: variants: label = {label!r}: letters, digits and _.+- only"
             )
-        found.append((label, {k: v for k, v in variant.items() if k != "label"}))
+        axes = _axes(variant["sweep"], where) if "sweep" in variant else {}
+        patch = {k: v for k, v in variant.items() if k not in ("label", "sweep")}
+        found.append((label, patch, axes))
     return found
 
 
@@ -213,8 +234,12 @@ def _member(
     return replace(built, name=f"{built.name}-{label}") if label else built
 
 
-def _nested(key: str, value: Any) -> dict[str, Any]:
-    """{"a": {"b": value}} of "a.b"."""
+def _nested(key: str, value: Any, where: str) -> dict[str, Any]:
+    """{"a": {"b": value}} of "a.b"; of "*" the value, which is such a tree itself."""
+    if key == _JOINT:
+        if not isinstance(value, dict) or not value:
+            raise ValueError(f"{where}: sweep: '*' has {value!r}: write tables of keys")
+        return value
     for part in reversed(key.split(".")):
         value = {part: value}
     return value

@@ -166,6 +166,20 @@ _TRIVIAL = (
 )
 
 
+def attackers(key: str) -> bool:
+    """Whether a setting is the attacker's: it changes no accuracy."""
+    return key.partition(".")[0] in ("attack", "denoise", "attacker")
+
+
+def varies(values: Sequence[Any], kinds: Sequence[Any]) -> bool:
+    """Whether values differ among those of one kind: the steps of two trainings of
+    ARDEN tell runs apart, ARDEN's beside GHOST's do not."""
+    found: dict[Any, set[str]] = {}
+    for value, kind in zip(values, kinds, strict=True):
+        found.setdefault(kind, set()).add(str(value))
+    return any(len(own) > 1 for own in found.values())
+
+
 def _against(pair: str) -> str:
     if pair.removesuffix("_secret") in BASELINES:
         return BASELINES[pair.removesuffix("_secret")]

@@ -1,5 +1,6 @@
 """The contract that every attack of the table keeps."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -10,10 +11,14 @@ from jax.tree_util import Partial
 from probes import NETWORK, SHAPE, bars
 
 from ghostjax import chain, sections, train
+from ghostjax.attacker import part_name
 from ghostjax.attacks import build_attack, denoise, direct, inverse, pairs, shadow
 from ghostjax.attacks.extract import extract
 from ghostjax.attacks.rmle import AUTHORS, Settings, rmle
 from ghostjax.base import Knowledge, limit
+from ghostjax.defenses.hide import hide
+from ghostjax.defenses.noise import noise
+from ghostjax.defenses.plain import plain
 from ghostjax.stego import lsb
 from ghostjax.train import Recipe
 
@@ -148,3 +153,29 @@ def test_the_table_builds_every_member(member):
         wrapped = sections.Config(attack=config.attack, denoise=sections.Denoise())
         attack = build_attack(wrapped, EDGE, CLOUD, SHAPE, None, 64)
         assert attack.name == f"denoise({built.name})"
+
+
+def named(defense, attack, **own):
+    """What the attacker's training is called, against a defense of its own name."""
+    known = {"target": "target-1", "defended": f"{defense.name}-2", **own}
+    config = sections.Config(attack=sections.Inverse())
+    return part_name(config, defense, NEEDS[attack], **known)
+
+
+def test_defenses_that_send_public_images_plainly_share_what_attackers_learn():
+    bare = [plain(EDGE, CLOUD), hide(EDGE, CLOUD, HIDING)]
+    noisy = noise(EDGE, CLOUD, level=1.0)
+    for attack in ("inverse", "shadow", "denoise"):
+        assert named(bare[0], attack) == named(bare[1], attack)
+        assert named(noisy, attack) != named(bare[0], attack)
+        assert named(noisy, attack, defended="noise-3") != named(noisy, attack)
+        other = named(bare[0], attack, target="target-3")
+        assert other != named(bare[0], attack)
+    other = sections.Config(attack=sections.Inverse(), stego=sections.Lsb(bits=2))
+    schemes = [
+        part_name(config, bare[1], NEEDS["direct"], "target-1", "hide-2")
+        for config in (other, replace(other, stego=sections.Lsb(bits=3)))
+    ]
+    assert schemes[0] != schemes[1], "it knows the scheme"
+    generated = [part_name(other, bare[1], ("perturbed_pairs",), "a", x) for x in "bc"]
+    assert generated[0] != generated[1], "it has the user's own generator"

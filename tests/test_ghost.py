@@ -222,6 +222,8 @@ def test_contract_of_every_defense(task, name):
     )
     public = defense.encode_public(params, jax.random.key(1), secret)
     assert public.shape == features.shape
+    plainly = chain.apply(EDGE, task.edge_variables, secret)
+    assert defense.bare and np.array_equal(public, plainly)
     logits = answer(params, features)
     assert logits.shape == (5, 4) and bool(jnp.isfinite(logits).all())
     assert encode._cache_size() == answer._cache_size() == 1

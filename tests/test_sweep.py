@@ -100,7 +100,56 @@ def test_a_childs_axes_take_the_place_of_its_parents(tmp_path):
     assert [m.attacker.images for m in sweep.load(child).members] == [9] * 4
 
 
+def test_an_axis_of_joint_changes(tmp_path):
+    found = load(
+        tmp_path,
+        """
+        [sweep]
+        seed = [0, 1]
+        "*" = [
+          {attack.steps = 6},
+          {attack = {name = "inverse"}, denoise.name = "cda"},
+        ]
+        """,
+    )
+    told = [(m.seed, m.attack.name, m.denoise.name) for m in found.members]
+    assert told == [
+        (seed, *names)
+        for seed in (0, 1)
+        for names in (("rmle", "none"), ("inverse", "cda"))
+    ]
+    assert found.members[0].attack.steps == 6
+    assert found.keys == ("seed", "attack.steps", "attack.name", "denoise.name")
+
+
+def test_a_variant_has_axes_of_its_own_outside_those_of_all(tmp_path):
+    found = load(
+        tmp_path,
+        """
+        [sweep]
+        seed = [0, 1]
+        "attacker.images" = [3, 4]
+        [[variants]]
+        label = "strong"
+        sweep = {"defense.level" = [2.0, 9.0], "attacker.images" = [7]}
+        [[variants]]
+        label = "weak"
+        defense.level = 0.1
+        """,
+    )
+    told = [(m.name, m.defense.level, m.seed, m.attacker.images) for m in found.members]
+    assert told == [
+        *(("grid-strong", level, seed, 7) for level in (2.0, 9.0) for seed in (0, 1)),
+        *(("grid-weak", 0.1, seed, images) for seed in (0, 1) for images in (3, 4)),
+    ]
+
+
 REFUSED = {
+    "variant's axis": (
+        "[[variants]]\nsweep.seed = 3",
+        "seed = 3: give a list of its values",
+    ),
+    "joint changes": ('[sweep]\n"*" = [1]', "'\\*' has 1: write tables of keys"),
     "empty list": ("[sweep]\nseed = []", "seed = .*: give a list of its values"),
     "no list": ("[sweep]\nseed = 3", "seed = 3: give a list of its values"),
     "no table": ("sweep = 3", "sweep = 3: write a table"),

@@ -137,7 +137,7 @@ def ghost(
             logits = logits + covert.look(branch, params["branch"], magnified)[0]
         return logits
 
-    return Defense("ghost", fit, encode, encode_public, answer, hides=True)
+    return Defense("ghost", fit, encode, encode_public, answer, hides=True, bare=True)
 
 
 @lru_cache(maxsize=16)

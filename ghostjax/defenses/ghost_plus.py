@@ -168,7 +168,14 @@ def ghost_plus(
         return apply(edge, params["edge"], perturb(params, stegos, images))
 
     return Defense(
-        "ghost_plus", fit, encode, bare.encode_public, bare.answer, True, perturb
+        "ghost_plus",
+        fit,
+        encode,
+        bare.encode_public,
+        bare.answer,
+        hides=True,
+        perturb=perturb,
+        bare=True,
     )
 
 

@@ -36,4 +36,4 @@ def hide(edge: Chain, cloud: Chain, stego: Stego) -> Defense:
     def answer(params: Any, features):
         return apply(cloud, params["cloud"], features)
 
-    return Defense("hide", fit, encode, encode_public, answer, hides=True)
+    return Defense("hide", fit, encode, encode_public, answer, hides=True, bare=True)

@@ -25,7 +25,7 @@ def plain(edge: Chain, cloud: Chain) -> Defense:
     def fit(key, task, train):
         return {"edge": task.edge_variables, "cloud": task.cloud_variables}, {}
 
-    return Defense("plain", fit, *uncovered(_encode(edge), cloud))
+    return Defense("plain", fit, *uncovered(_encode(edge), cloud), bare=True)
 
 
 @lru_cache(maxsize=64)

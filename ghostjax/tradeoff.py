@@ -1,0 +1,193 @@
+"""Accuracy against what the best attack got: defenses side by side (GHOST Fig. 8).
+
+The paper compares accuracies over budgets that mean something else in each method.
+Here a defense at one strength is one point: its accuracy on sensitive images, and the
+best picture of them that any of the attackers got, as mean SSIM and PSNR. Runs that
+differ in nothing but the attacker are one point. Imports no jax.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ghostjax import findings, tables
+from ghostjax.figures import COLOURS, FAINT, tidy
+from ghostjax.tables import BASELINES, NONE, Row, Table, number
+
+_DRAWS = ("seed", "sensitive_labels")
+_STRENGTHS = {"epsilon_published": "published ε", "inverse_snr": "1/SNR"}
+_PANELS = (("ssim", "best attack's SSIM"), ("psnr", "best attack's PSNR (dB)"))
+
+
+class Point(NamedTuple):
+    """A defense at one strength and ratio, against the best of its attackers."""
+
+    row: Row  # of the run whose attack had the best SSIM
+    strength: dict[str, Any]  # the settings that tell it from its defense's others
+    ssim: float  # the best mean SSIM against the secrets
+    psnr: float  # the best mean PSNR, perhaps another attack's
+    words: str  # the attack of the best SSIM
+
+
+def points(rows: Sequence[Row], varying: Sequence[str]) -> list[Point]:
+    """One point for all rows that differ only in the attacker.
+
+    Args:
+      rows: result rows.
+      varying: columns that differ among them.
+
+    Returns:
+      In the order of the rows. None at all, where not at least two defenses have both
+      an accuracy on sensitive images and pictures of an attacker.
+    """
+    keys = [key for key in varying if not tables.attackers(key)]
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        attacked = any(way.ssim is not None for way in findings.ways(row))
+        if attacked and number(row, "accuracy_secret") is not None:
+            own = tuple(str(row.get(key)) for key in (*keys, *_DRAWS))
+            groups.setdefault(own, []).append(row)
+    if len({group[0].get("defense") for group in groups.values()}) < 2:
+        return []
+    return [_point(group, keys, rows) for group in groups.values()]
+
+
+def table(shown: Sequence[Point]) -> Table:
+    """A line a point: accuracy, its controls, and the best attack."""
+    extra = [key for key in _STRENGTHS if any(p.row.get(key) for p in shown)]
+    head = ["defense", "γ", *(_STRENGTHS[key] for key in extra), *_HEAD]
+    lines = []
+    for point in shown:
+        row = point.row
+        blind = _blind(row, "ssim")
+        lines.append(
+            [
+                _name(point),
+                tables.text(row.get("gamma")),
+                *(_short(row.get(key)) for key in extra),
+                *(tables.cell(key, row.get(key)) for key in _ACCURACIES),
+                point.words,
+                f"{point.ssim:.3f}",
+                NONE if blind is None else f"{blind:.3f}",
+                f"{point.psnr:.2f} dB",
+            ]
+        )
+    return Table("Accuracy against leakage", head, lines, _NOTE)
+
+
+def figure(shown: Sequence[Point]) -> Figure:
+    """Sensitive accuracy over the best SSIM and PSNR, one panel a ratio.
+
+    A defense is one colour; a line joins its strengths, in the order of the runs.
+    Dashed: the best constant answer. Dotted: the best picture without any feature.
+    """
+    ratios = list(dict.fromkeys(str(point.row.get("gamma")) for point in shown))
+    defenses = list(dict.fromkeys(_kind(point.row) for point in shown))
+    made = Figure(figsize=(1.6 + 3.3 * len(ratios), 6.6), layout="constrained")
+    axes = made.subplots(2, len(ratios), squeeze=False, sharey=True, sharex="row")
+    for (place, ratio), (down, (score, label)) in product(
+        enumerate(ratios), enumerate(_PANELS)
+    ):
+        ax = axes[down, place]
+        here = [point for point in shown if str(point.row.get("gamma")) == ratio]
+        for number_, name in enumerate(defenses):
+            own = [point for point in here if _kind(point.row) == name]
+            _line(ax, own, score, COLOURS[number_ % len(COLOURS)], name)
+        _references(ax, here, score)
+        ax.set_xlabel(label)
+        if down == 0:
+            ax.set_title(f"γ {ratio}", fontsize=10)
+        if place == 0:
+            ax.set_ylabel("accuracy, sensitive images (%)")
+        tidy(ax)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    made.legend(handles, labels, loc="outside right center", frameon=False)
+    return made
+
+
+CAPTION = (
+    "Up and to the left is better: answers are right and pictures are not. Numbers at "
+    "the points are the strengths that were run. Dashed: the best constant answer, "
+    "which is always right with one sensitive label. Dotted: the best picture of a "
+    "secret that needs no feature, only its class; what lies left of it leaks nothing "
+    "by this measure."
+)
+_NOTE = (
+    "The best of all attacks run on a defense at this strength, by mean SSIM against "
+    "the secrets; its PSNR is the best of any attack. Without features: the best of "
+    "the pictures that need none. A published ε is no guarantee."
+)
+_ACCURACIES = ("accuracy_secret", "control_constant_answer", "accuracy_public")
+_HEAD = (
+    "secret", "constant answer", "public", "best attack", "SSIM",
+    "SSIM without features", "PSNR",
+)  # fmt: skip
+
+
+def _point(group: Sequence[Row], keys: Sequence[str], rows: Sequence[Row]) -> Point:
+    found = [(way, row) for row in group for way in findings.ways(row)]
+    found = [(way, row) for way, row in found if way.ssim is not None]
+    best, row = max(found, key=lambda pair: pair[0].ssim)
+    alike = [other for other in rows if _kind(other) == _kind(row)]
+    strength = {
+        key: row.get(key)
+        for key in keys
+        if key != "gamma" and len({str(other.get(key)) for other in alike}) > 1
+    }
+    words = tables.text(row.get("attack"))
+    if row.get("denoise") not in (None, "", "none"):
+        words += f" + {row['denoise']}"
+    if best.words == findings.EXTRACTED:
+        words += ", read out"
+    decibels = [way.psnr for way, _ in found if way.psnr is not None]
+    return Point(row, strength, best.ssim, max(decibels, default=np.nan), words)
+
+
+def _kind(row: Row) -> str:
+    """The defense, and how it hides."""
+    return " ".join(str(row[k]) for k in ("defense", "stego") if row.get(k))
+
+
+def _name(point: Point) -> str:
+    told = [f"{k.split('.')[-1]} {tables.text(v)}" for k, v in point.strength.items()]
+    return " ".join([_kind(point.row), *told])
+
+
+def _short(value: float | None) -> str:
+    return NONE if value is None else f"{value:.3g}"
+
+
+def _line(ax: Axes, own: Sequence[Point], score: str, colour: str, name: str) -> None:
+    xs = [getattr(point, score) for point in own]
+    ys = [point.row["accuracy_secret"] for point in own]
+    ax.plot(xs, ys, "-o", color=colour, ms=5, label=name)
+    for x, y, point in zip(xs, ys, own, strict=True):
+        words = ", ".join(tables.text(value) for value in point.strength.values())
+        ax.annotate(words, (x, y), (3, 4), fontsize=7, textcoords="offset points",
+                    color=colour)  # fmt: skip
+
+
+def _references(ax: Axes, here: Sequence[Point], score: str) -> None:
+    constant = [number(p.row, "control_constant_answer") for p in here]
+    blind = [_blind(p.row, score) for p in here]
+    for values, draw, style in (
+        (constant, ax.axhline, "--"),
+        (blind, ax.axvline, ":"),
+    ):
+        known = [value for value in values if value is not None]
+        if known:
+            draw(float(np.mean(known)), color=FAINT, ls=style, lw=0.9)
+
+
+def _blind(row: Row, score: str) -> float | None:
+    """The best mean score of a picture that an attacker has without any feature."""
+    scores = (
+        number(row, f"{score}_{name}_secret_mean")
+        for name in BASELINES
+        if name != "constant"  # an oracle
+    )
+    return max((x for x in scores if x is not None), default=None)

@@ -1,0 +1,108 @@
+"""tradeoff.py: defenses side by side, each against the best of its attackers."""
+
+import pytest
+
+from ghostjax import findings, report, tradeoff
+
+BLIND = {f"{score}_black_secret_mean": v for score, v in (("ssim", 0.3), ("psnr", 9.0))}
+
+
+def row(defense, accuracy, attack, ssim, psnr, gamma="2:8", **more):
+    return {
+        "defense": defense, "gamma": gamma, "attack": attack, "seed": 0,
+        "sensitive_labels": "3 7", "accuracy_secret": accuracy,
+        "accuracy_public": 99.0, "control_constant_answer": 50.5,
+        "ssim_reconstruction_secret_mean": ssim,
+        "psnr_reconstruction_secret_mean": psnr, **BLIND, **more,
+    }  # fmt: skip
+
+
+def arden(scale, accuracy, attack, ssim, psnr, gamma="2:8", **more):
+    own = {"defense.scale": scale, "defense.steps": 7, "epsilon_published": 2 / scale}
+    return row("arden", accuracy, attack, ssim, psnr, gamma, **own, **more)
+
+
+def ghost(attack, ssim, psnr, read, gamma="2:8"):
+    own = {"ssim_extracted_secret_mean": read, "psnr_extracted_secret_mean": 12.0}
+    own |= {"stego": "lsb", "defense.steps": 1000}
+    return row("ghost", 97.0, attack, ssim, psnr, gamma, **own)
+
+
+ROWS = [
+    ghost("rmle", 0.2, 8.0, 0.6),
+    ghost("inverse", 0.25, 11.0, 0.1),
+    arden(1.0, 95.0, "rmle", 0.4, 10.0, denoise="none"),
+    arden(1.0, 95.0, "rmle", 0.7, 13.0, denoise="cda"),
+    arden(1.0, 95.0, "inverse", 0.65, 14.0),
+    arden(5.0, 60.0, "rmle", 0.1, 5.0),
+    arden(5.0, 60.0, "inverse", 0.35, 9.0, gamma="2:8"),
+    arden(5.0, 55.0, "inverse", 0.33, 9.0, gamma="4:6"),
+]
+
+
+def points(rows=ROWS):
+    return tradeoff.points(rows, report.varying(rows))
+
+
+def test_runs_that_differ_in_the_attacker_are_one_point_of_the_best():
+    told = [(p.row["defense"], p.strength, p.ssim, p.psnr, p.words) for p in points()]
+    assert told == [
+        ("ghost", {}, 0.6, 12.0, "rmle, read out"),
+        ("arden", {"defense.scale": 1.0}, 0.7, 14.0, "rmle + cda"),
+        ("arden", {"defense.scale": 5.0}, 0.35, 9.0, "inverse"),
+        ("arden", {"defense.scale": 5.0}, 0.33, 9.0, "inverse"),
+    ]
+    assert [p.row["gamma"] for p in points()] == ["2:8", "2:8", "2:8", "4:6"]
+
+
+def test_draws_of_the_labels_stay_points_of_their_own():
+    again = [{**ROWS[0], "seed": 1}, {**ROWS[0], "sensitive_labels": "1 2"}]
+    assert len(points([*ROWS, *again])) == len(points()) + 2
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [ROWS[:2], ROWS[2:], [ROWS[0], row("plain", 99.0, "none", None, None)]],
+    ids=["one defense", "the other", "one attacked"],
+)
+def test_nothing_to_compare_gives_no_points(rows):
+    assert points(rows) == []
+
+
+def test_a_defenses_own_keys_tell_only_its_own_runs_apart():
+    assert report.varying(ROWS) == [
+        "defense", "stego", "gamma", "attack", "denoise", "defense.scale"
+    ]  # fmt: skip
+
+
+def test_the_table_has_a_line_a_point_with_strengths_and_controls():
+    shown = tradeoff.table(points())
+    assert shown.lines[1] == [
+        "arden scale 1", "2:8", "2", "95.00 %", "50.50 %", "99.00 %", "rmle + cda",
+        "0.700", "0.300", "14.00 dB",
+    ]  # fmt: skip
+    assert shown.lines[0][:3] == ["ghost lsb", "2:8", "–"]
+    assert all(len(line) == len(shown.head) for line in shown.lines)
+
+
+def test_the_figure_has_a_panel_a_ratio_and_every_point_where_it_belongs():
+    figure = tradeoff.figure(points())
+    axes = figure.axes
+    assert [ax.get_title() for ax in axes[:2]] == ["γ 2:8", "γ 4:6"]
+    drawn = {
+        line.get_label(): list(zip(*line.get_data(), strict=True))
+        for line in axes[0].lines
+        if not line.get_label().startswith("_")
+    }
+    assert drawn["ghost lsb"] == [(0.6, 97.0)]
+    assert drawn["arden"] == [(0.7, 95.0), (0.35, 60.0)]
+    assert [text.get_text() for text in axes[0].texts] == ["", "1", "5"]
+    decibels = [line for line in axes[2].lines if line.get_label() == "arden"]
+    assert list(decibels[0].get_xdata()) == [14.0, 9.0]
+
+
+def test_ways_are_ranked_by_ssim_and_may_lack_a_score():
+    (first, second) = findings.ways(ROWS[0])
+    assert (first.ssim, second.ssim) == (0.6, 0.2)
+    assert findings.ways({"psnr_reconstruction_secret_mean": 9.0})[0].ssim is None
+    assert findings.ways({}) == []
