@@ -108,6 +108,20 @@ def value_of(member: Config, key: str) -> Any:
     return value
 
 
+def telling(sweep: Sweep) -> tuple[str, ...]:
+    """Those keys of a sweep that tell members apart and do not follow from another:
+    ARDEN's steps beside GHOST's follow from the defense."""
+
+    def tells(key: str) -> bool:
+        section, _, name = key.rpartition(".")
+        inner = section in config.TABLES and name != "name"
+        kinds = [value_of(m, f"{section}.name") if inner else None for m in members]
+        return tables.varies([value_of(m, key) for m in members], kinds)
+
+    members = sweep.members
+    return tuple(key for key in sweep.keys if tells(key))
+
+
 def run(sweep: Sweep, output: Path, console: Console) -> Path:
     """Runs every member, then compares them; returns the page of the comparison.
 
@@ -117,7 +131,7 @@ def run(sweep: Sweep, output: Path, console: Console) -> Path:
     """
     from ghostjax import report, tradeoff  # here: they bring matplotlib
 
-    folders = run_all(sweep.members, sweep.keys, output, console)
+    folders = run_all(sweep.members, telling(sweep), output, console)
     digest = config.content_hash(*(folder.name for folder in folders))[:8]
     page = report.compare(folders, output / f"{sweep.name}-sweep-{digest}")
     rows = [report.read_row(folder) for folder in folders]
@@ -158,17 +172,16 @@ def run_all(
 
 def results(sweep: Sweep, rows: Sequence[Row]) -> Table:
     """One line a member: what varies, accuracy, and the attacker's pictures."""
-    values = {key: [value_of(m, key) for m in sweep.members] for key in sweep.keys}
-    varying = [key for key, own in values.items() if _tells(sweep.members, key, own)]
+    values = {key: [value_of(m, key) for m in sweep.members] for key in telling(sweep)}
     shown = [key for key in _RESULTS if any(row.get(key) is not None for row in rows)]
     lines = [
         [
-            *(tables.text(values[key][place]) for key in varying),
+            *(tables.text(own[place]) for own in values.values()),
             *(tables.cell(key, row.get(key)) for key in shown),
         ]
         for place, row in enumerate(rows)
     ]
-    return Table("Results", [*varying, *(_RESULTS[key] for key in shown)], lines)
+    return Table("Results", [*values, *(_RESULTS[key] for key in shown)], lines)
 
 
 def print_table(table: Table, console: Console) -> None:
@@ -179,13 +192,6 @@ def print_table(table: Table, console: Console) -> None:
         cells = (cell.ljust(w) for cell, w in zip(line, widths, strict=True))
         text = "  ".join(cells).rstrip()
         console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _tells(members: Sequence[Config], key: str, values: Sequence[Any]) -> bool:
-    section, _, name = key.rpartition(".")
-    inner = section in config.TABLES and name != "name"
-    kinds = [value_of(m, f"{section}.name") if inner else None for m in members]
-    return tables.varies(values, kinds)
 
 
 def _axes(axes: Any, where: str) -> dict[str, list[Any]]:

@@ -2,7 +2,11 @@
 
 import os
 
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+# Half the time of the tests is the compiler's: it optimises less for them.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=1",
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax  # noqa: E402
@@ -15,10 +19,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(scope="session", autouse=True)
 def _caches(tmp_path_factory):
-    """The decoded-data cache goes where the tests may write; runs and CLI share it, and
-    both test processes share compiled programs. Memory is kept as the CLI keeps it."""
+    """The cache of decoded data and compiled programs goes where the tests may write;
+    all test processes and the runs they start share it. Memory is kept as the CLI does.
+    """
     if "GHOSTJAX_CACHE" not in os.environ:
-        os.environ["GHOSTJAX_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+        base = tmp_path_factory.getbasetemp()  # of a worker: inside that of all
+        shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+        os.environ["GHOSTJAX_CACHE"] = str(shared / "cache")
     runtime.keep_memory()
     runtime.cache_programs()
 

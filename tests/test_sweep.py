@@ -1,11 +1,12 @@
 """Sweeps: which experiments a file stands for, in which order; running and resuming."""
 
 import csv
+import shutil
 
 import pytest
 from rich.console import Console
 
-from ghostjax import config, experiment, report, sections, sweep
+from ghostjax import config, experiment, report, sections, sweep, utility
 
 BASE = """
 name = "grid"
@@ -144,6 +145,27 @@ def test_a_variant_has_axes_of_its_own_outside_those_of_all(tmp_path):
     ]
 
 
+def test_keys_that_follow_from_another_tell_nothing(tmp_path):
+    found = load(
+        tmp_path,
+        """
+        [sweep]
+        seed = [0, 1]
+        [[variants]]
+        defense = {name = "arden", cut = "conv1", steps = 3}
+        sweep."defense.scale" = [1.0, 2.0]
+        [[variants]]
+        defense.level = 2.0
+        """,
+    )
+    keys = sweep.telling(found)
+    assert keys == ("defense.name", "defense.scale", "seed")
+    assert sweep.title(found.members[0], keys) == (
+        "defense.name arden, defense.scale 1.0, seed 0"
+    )
+    assert sweep.title(found.members[-1], keys) == "defense.name noise, seed 1"
+
+
 REFUSED = {
     "variant's axis": (
         "[[variants]]\nsweep.seed = 3",
@@ -231,6 +253,27 @@ def test_members_that_share_equal_the_same_runs_alone(ran, tmp_path):
     found, output, _ = ran
     alone = experiment.run(found.members[3], tmp_path, Console(record=True))
     assert result(alone) == result(output / alone.name)
+
+
+def test_runs_that_differ_in_the_attack_are_measured_once(ran, monkeypatch):
+    _, output, _ = ran
+    found = load(output, '[sweep]\n"attack.steps" = [2, 3]')
+    measured, original = [], utility.measure
+
+    def counted(defense, *rest):
+        measured.append(defense.name)
+        return original(defense, *rest)
+
+    monkeypatch.setattr(utility, "measure", counted)
+    both = sweep.run_all(found.members, found.keys, output, Console(quiet=True))
+    assert measured == ["plain", "noise"]
+    rows = [report.read_row(folder) for folder in both]
+    accuracies = [key for key in rows[0] if "accuracy" in key or "control" in key]
+    assert len(accuracies) > 8
+    for key in accuracies:
+        assert rows[0][key] == rows[1][key]
+    for folder in both:
+        shutil.rmtree(folder)
 
 
 def test_a_sweep_continues_with_what_is_missing(ran):
