@@ -7,7 +7,7 @@ differ in nothing but the attacker are one point. Imports no jax.
 """
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,24 +86,22 @@ def figure(shown: Sequence[Point]) -> Figure:
     Dashed: the best constant answer. Dotted: the best picture without any feature.
     """
     ratios = list(dict.fromkeys(str(point.row.get("gamma")) for point in shown))
-    defenses = list(dict.fromkeys(_kind(point.row) for point in shown))
+    defenses = dict.fromkeys(_kind(point.row) for point in shown)
+    colours = dict(zip(defenses, cycle(COLOURS), strict=False))
     made = Figure(figsize=(1.6 + 3.3 * len(ratios), 6.6), layout="constrained")
     axes = made.subplots(2, len(ratios), squeeze=False, sharey=True, sharex="row")
-    for (place, ratio), (down, (score, label)) in product(
-        enumerate(ratios), enumerate(_PANELS)
-    ):
-        ax = axes[down, place]
+    for column, ratio in zip(axes.T, ratios, strict=True):
         here = [point for point in shown if str(point.row.get("gamma")) == ratio]
-        for number_, name in enumerate(defenses):
-            own = [point for point in here if _kind(point.row) == name]
-            _line(ax, own, score, COLOURS[number_ % len(COLOURS)], name)
-        _references(ax, here, score)
-        ax.set_xlabel(label)
-        if down == 0:
-            ax.set_title(f"γ {ratio}", fontsize=10)
-        if place == 0:
-            ax.set_ylabel("accuracy, sensitive images (%)")
-        tidy(ax)
+        column[0].set_title(f"γ {ratio}", fontsize=10)
+        for ax, (score, label) in zip(column, _PANELS, strict=True):
+            for name, colour in colours.items():
+                own = [point for point in here if _kind(point.row) == name]
+                _line(ax, own, score, colour, name)
+            _references(ax, here, score)
+            ax.set_xlabel(label)
+            tidy(ax)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("accuracy, sensitive images (%)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     made.legend(handles, labels, loc="outside right center", frameon=False)
     return made
