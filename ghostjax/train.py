@@ -60,8 +60,20 @@ SCHEDULES: dict[str, Callable[[Array, int], Array]] = {
 }
 
 
+class Later(NamedTuple):
+    """Training data that cost much to make; not made where no step is left to do."""
+
+    like: Any  # the same pytree of `jax.ShapeDtypeStruct`s
+    make: Callable[[], Any]  # `make() -> data`
+
+
 class NonFiniteLoss(ValueError):
     """The loss became NaN or infinite; the last good checkpoint is kept."""
+
+
+def like(data: Any) -> Any:
+    """What stands for the data's shapes, made or not."""
+    return data.like if isinstance(data, Later) else data
 
 
 def start(params: Any, model_state: Any, recipe: Recipe) -> TrainState:
@@ -89,7 +101,7 @@ def fit(
       key: typed key; consumed.
       params: pytree to train.
       model_state: pytree the loss carries along (batch statistics), or {}.
-      data: pytree of device arrays that `draw` reads; never copied.
+      data: pytree of device arrays that `draw` reads, never copied; or `Later`.
       learning_rate: peak rate, traced; the schedule multiplies it.
       loss: see the module; gradients are taken with respect to `params`.
       draw: see the module.
@@ -102,7 +114,7 @@ def fit(
     """
     state = start(params, model_state, recipe)
     step = make_step(loss, draw, recipe)
-    rate = jnp.float32(learning_rate)
+    rate, data = jnp.float32(learning_rate), _made(data)
     return loop.run(step, state, recipe.steps, key, rate, data, scanned=scanned)
 
 
@@ -164,13 +176,13 @@ def fit_resumable(
     state, done = start(params, model_state, recipe), checkpoint.latest(folder)
     history: dict[str, Array] = {}
     if done:
-        batch = jax.eval_shape(step, state, 0, key, rate, data)[1]
+        batch = jax.eval_shape(step, state, 0, key, rate, like(data))[1]
         shapes = {k: jax.ShapeDtypeStruct((done,), v.dtype) for k, v in batch.items()}
         wanted = {"state": state, "metrics": shapes}
         restored = checkpoint.restore(folder / str(done), wanted)
         state, history = restored["state"], restored["metrics"]
     for _ in range(ceil((recipe.steps - done) / chunk)):
-        steps = min(chunk, recipe.steps - done)
+        steps, data = min(chunk, recipe.steps - done), _made(data)
         state, metrics = loop.run(
             step, state, steps, key, rate, data, start=done, scanned=scanned
         )
@@ -184,6 +196,10 @@ def fit_resumable(
         checkpoint.keep_newest(folder, 2)
         on_chunk(done, jax.device_get(metrics))
     return state, history
+
+
+def _made(data: Any) -> Any:
+    return data.make() if isinstance(data, Later) else data
 
 
 def _require_finite(losses: Array, done: int, folder: Path) -> None:

@@ -129,6 +129,27 @@ def test_chunks_give_the_bits_of_one_fit(tmp_path):
     np.testing.assert_array_equal(whole.params["w"], again.params["w"])
 
 
+def test_later_data_are_made_once_and_not_for_a_finished_training(tmp_path):
+    made = []
+
+    def make():
+        made.append(1)
+        return probes.data()
+
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), probes.data()
+    )
+    later = train.Later(shapes, make)
+    whole, _ = fit(jax.random.key(3))
+    for _ in range(2):
+        state, history = resumable(tmp_path / "part", data=later)
+        np.testing.assert_array_equal(whole.params["w"], state.params["w"])
+        assert history["loss"].shape == (60,)
+    assert made == [1]
+    at_once, _ = fit(jax.random.key(3), data=later)
+    np.testing.assert_array_equal(whole.params["w"], at_once.params["w"])
+
+
 @pytest.mark.parametrize("stop", [20, 40])
 def test_resumes_behind_the_last_whole_chunk(tmp_path, stop):
     whole, history = resumable(tmp_path / "whole")

@@ -24,7 +24,7 @@ from ghostjax.base import Attack, Bytes, Features, Key, Knowledge, limit
 from ghostjax.chain import Chain, apply
 from ghostjax.layers import Conv, MaxPool, Pad, Relu, Upsample
 from ghostjax.sampling import epoch_indices
-from ghostjax.train import Draw, Recipe
+from ghostjax.train import Draw, Later, Recipe
 
 
 class Settings(NamedTuple):
@@ -79,7 +79,11 @@ def denoise(
         if settings.pairs == "generator":
             data = _Data(*knowledge.perturbed_pairs)
         else:
-            data = _attacked(inner, learned, knowledge, settings.images, pairs_key)
+            own = inner, learned, knowledge, pairs_key
+            images = knowledge.public_images
+            count = min(settings.images, len(images))
+            shape = jax.ShapeDtypeStruct((count, *images.shape[1:]), images.dtype)
+            data = Later(_Data(shape, shape), lambda: _attacked(*own, count))
         cda, more = fit_network(
             train_key,
             network,
@@ -131,12 +135,11 @@ def _convolution(name: str, filters: int) -> list:
 
 
 def _attacked(
-    inner: Attack, learned: Any, knowledge: Knowledge, count: int, key: Key
+    inner: Attack, learned: Any, knowledge: Knowledge, key: Key, count: int
 ) -> _Data:
     """Random public images and what the inner attack makes of their features."""
     order_key, query_key, invert_key = jax.random.split(key, 3)
     images = knowledge.public_images
-    count = min(count, len(images))
     chosen = epoch_indices(order_key, 0, count, len(images))
     query, invert = jax.jit(traceable(knowledge.query)), in_chunks(inner).invert
     found = []

@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from ghostjax.attacks.readout import solve_last
 from ghostjax.base import Bytes, Features, Images, Indices, Key
 from ghostjax.chain import Chain, Variables, apply_train, init, join, split
-from ghostjax.train import Draw, Loss, Recipe
+from ghostjax.train import Draw, Loss, Recipe, like
 
 Measure = Callable[[Array, Array], Array]  # (output, target) -> one number
 
@@ -51,7 +51,7 @@ def fit_network(
     Args:
       key: consumed.
       network: from [B, ...] inputs to what the targets are.
-      data: pytree of device arrays that `draw` reads.
+      data: pytree of device arrays that `draw` reads, or `train.Later`.
       learning_rate: traced.
       draw: gives a batch (inputs [B, ...], targets [B, ...]); see `train`.
       recipe: static.
@@ -63,7 +63,7 @@ def fit_network(
       The variables, and {part: metrics}.
     """
     init_key, train_key = jax.random.split(key)
-    inputs, _ = jax.eval_shape(draw, train_key, jnp.int32(0), data)
+    inputs, _ = jax.eval_shape(draw, train_key, jnp.int32(0), like(data))
     variables = init(network, init_key, jnp.zeros((1, *inputs.shape[1:])))
     state, metrics = train(
         train_key,
