@@ -112,8 +112,8 @@ class Inverse:
 
 @dataclass(frozen=True)
 class Direct:
-    """Who knows the scheme: a decoder from features to the secret, trained on stego
-    pairs of the attacker's own; beside it a probe for the secret's label."""
+    """Who is a user himself: a decoder from features to the secret, trained on secrets
+    of his own that he sent; beside it a probe for the secret's label."""
 
     name: Literal["direct"] = "direct"
     width: int = 32

@@ -118,6 +118,7 @@ def knowledge(
         jnp.asarray(public.labels),
         pairs,
         task.stego,
+        Partial(defense.encode, params),
     )
 
 
@@ -131,8 +132,8 @@ def part_name(
     """Names what an attack learns by all that it depends on.
 
     Where public images cross the cut as the plain edge sends them, an attacker learns
-    the same from them (and from stegos he makes of them) whatever the user's secrets go
-    through: such defenses share what is trained.
+    the same from them whatever the user's secrets go through, and from secrets of his
+    own wherever they are hidden alike: such defenses share what is trained.
 
     Args:
       config: the attacker's sections, the cut and the seed count.
@@ -142,9 +143,10 @@ def part_name(
       defended: name of what the defense trained.
     """
     own = config.attacker, config.attack, config.denoise
-    if defense.bare and "perturbed_pairs" not in needs:
-        scheme = config.stego if "stego_params" in needs else ""
-        defended = content_hash(target, config.defense.cut, config.seed, scheme)
+    scheme = {"perturbed_pairs", "stego_params", "encode"} & {*needs}
+    hidden = config.stego if scheme else ""
+    if defense.bare and not (scheme and (defense.perturb or not defense.hides)):
+        defended = content_hash(target, config.defense.cut, config.seed, hidden)
     return f"{config.attack.name}-{content_hash(defended, *own)}"
 
 

@@ -92,7 +92,7 @@ class Defense(NamedTuple):
 class Knowledge(NamedTuple):
     """What an attacker may have besides the features themselves; None: he has it not.
 
-    Not a value to trace: one field is a function. The architecture of a half and the
+    Not a value to trace: two fields are functions. The architecture of a half and the
     stego method are static choices of the attack that needs them.
     """
 
@@ -103,6 +103,9 @@ class Knowledge(NamedTuple):
     public_labels: Labels | None = None  # int32 [N], theirs
     perturbed_pairs: tuple[Bytes, Bytes] | None = None  # a generator's (after, before)
     stego_params: Params = None  # what the stego method learned; () where nothing
+    encode: Callable[[Key, Images, Images], Features] | None = None
+    """`encode(key, secrets, covers)`: the user's own edge, with all that it does to
+    sensitive images; whoever is a user himself has it."""
 
 
 class Attack(NamedTuple):

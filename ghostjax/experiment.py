@@ -122,7 +122,6 @@ def prepare(config: Config, kept: dict[str, Any] | None = None) -> Plan:
     if config.defense.name == "ghost":
         _require_batch("defense.batch_size", config.defense.batch_size, count)
     defense = build_defense(config.defense, edge, cloud, shape, stego)
-    hidden = stego if defense.hides else None
     attacker.require_rows(config.attacker, len(dataset.test.labels), defense.hides)
     public = attacker.public_images(config.attacker, dataset, config.seed)
     steps = -(-config.target.epochs * count // config.target.batch_size)
@@ -136,8 +135,8 @@ def prepare(config: Config, kept: dict[str, Any] | None = None) -> Plan:
         cloud,
         stego,
         defense,
-        build_attack(config, edge, cloud, shape, hidden, len(public.labels)),
-        build_probe(config, edge, shape, classes, hidden, len(public.labels)),
+        build_attack(config, edge, cloud, shape, len(public.labels)),
+        build_probe(config, edge, shape, classes, len(public.labels)),
         public,
         recipe,
     )

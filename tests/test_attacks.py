@@ -1,6 +1,5 @@
 """The contract that every attack of the table keeps."""
 
-from dataclasses import replace
 from functools import partial
 
 import jax
@@ -32,7 +31,7 @@ MADE = {
     "lbfgs": rmle(EDGE, SHAPE, Settings("lbfgs", 2, "dark")),
     "gauss_newton": NEWTON,
     "inverse": inverse.inverse(FEATURES, SHAPE, BRIEF),
-    "direct": direct.direct(FEATURES, SHAPE, HIDING, BRIEF),
+    "direct": direct.direct(FEATURES, SHAPE, BRIEF),
     "shadow": shadow.shadow(EDGE, CLOUD, SHAPE, NEWTON, shadow.Settings(Recipe(6), 16)),
     "denoise": denoise.denoise(
         NEWTON, SHAPE, denoise.Settings(Recipe(6), 16, images=48)
@@ -44,7 +43,7 @@ NEEDS = {
     "lbfgs": {"edge_variables"},
     "gauss_newton": {"edge_variables"},
     "inverse": {"query", "public_images"},
-    "direct": {"query", "public_images", "stego_params"},
+    "direct": {"query", "public_images", "encode"},
     "shadow": {"cloud_variables", "public_images", "public_labels"},
     "denoise": {"edge_variables", "query", "public_images"},
     "extract": {"edge_variables", "stego_params"},
@@ -59,8 +58,9 @@ def scene():
     variables = chain.init(NETWORK, jax.random.key(0), jnp.zeros((1, *SHAPE)))
     edge, cloud = (chain.select(half, variables) for half in (EDGE, CLOUD))
     query = Partial(_query, edge)
+    encode = Partial(_encode, edge)
     known = Knowledge(
-        edge, cloud, query, jnp.asarray(images), jnp.asarray(labels), None, ()
+        edge, cloud, query, jnp.asarray(images), jnp.asarray(labels), None, (), encode
     )
     shown = jnp.asarray(bars(1, 5)[0], jnp.float32) / 255
     return known, chain.apply(EDGE, edge, shown)
@@ -68,6 +68,10 @@ def scene():
 
 def _query(variables, key, images):
     return chain.apply(EDGE, variables, images)
+
+
+def _encode(variables, key, secrets, covers):
+    return chain.apply(EDGE, variables, HIDING.hide((), covers, secrets))
 
 
 @pytest.fixture(scope="module")
@@ -147,11 +151,11 @@ def test_features_of_another_shape_are_refused(fitted, name):
 @pytest.mark.parametrize("member", sections.ATTACKS)
 def test_the_table_builds_every_member(member):
     config = sections.Config(attack=sections.ATTACKS[member]())
-    built = build_attack(config, EDGE, CLOUD, SHAPE, HIDING, 64)
+    built = build_attack(config, EDGE, CLOUD, SHAPE, 64)
     assert (built is None) == (member == "none")
     if built is not None and member != "direct":
         wrapped = sections.Config(attack=config.attack, denoise=sections.Denoise())
-        attack = build_attack(wrapped, EDGE, CLOUD, SHAPE, None, 64)
+        attack = build_attack(wrapped, EDGE, CLOUD, SHAPE, 64)
         assert attack.name == f"denoise({built.name})"
 
 
@@ -171,11 +175,16 @@ def test_defenses_that_send_public_images_plainly_share_what_attackers_learn():
         assert named(noisy, attack, defended="noise-3") != named(noisy, attack)
         other = named(bare[0], attack, target="target-3")
         assert other != named(bare[0], attack)
-    other = sections.Config(attack=sections.Inverse(), stego=sections.Lsb(bits=2))
-    schemes = [
-        part_name(config, bare[1], NEEDS["direct"], "target-1", "hide-2")
-        for config in (other, replace(other, stego=sections.Lsb(bits=3)))
-    ]
-    assert schemes[0] != schemes[1], "it knows the scheme"
-    generated = [part_name(other, bare[1], ("perturbed_pairs",), "a", x) for x in "bc"]
-    assert generated[0] != generated[1], "it has the user's own generator"
+
+
+def test_what_attackers_learn_of_secrets_is_shared_where_they_are_hidden_alike():
+    hidden = hide(EDGE, CLOUD, HIDING)
+    direct_ = [named(hidden, "direct", defended=name) for name in ("hide-2", "ghost-3")]
+    assert direct_[0] == direct_[1]
+    assert direct_[0] != named(plain(EDGE, CLOUD), "direct")
+    perturbing = hidden._replace(perturb=lambda *own: None)
+    own = [named(perturbing, "direct", defended=name) for name in ("plus-2", "plus-3")]
+    assert len({direct_[0], *own}) == 3, "generators differ"
+    config = sections.Config(attack=sections.Inverse(), stego=sections.Lsb(bits=2))
+    fewer = part_name(config, hidden, NEEDS["direct"], "target-1", "hide-2")
+    assert fewer != direct_[0]

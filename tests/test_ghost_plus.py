@@ -224,6 +224,9 @@ def test_an_attacker_gets_a_generators_pairs_only_where_he_needs_them(task):
     np.testing.assert_array_equal(before, covers & 0xF8 | secrets >> 5)
     change = np.abs(np.asarray(after, int) - before)
     assert 0 < change.max() <= 26  # 0.1 of 255, rounded
+    shown = [jnp.float32(x[:3]) / 255 for x in (secrets, covers)]
+    sent = attacker.knowledge(*own, ("encode",)).encode(None, *shown)
+    np.testing.assert_array_equal(sent, defense.encode(params, None, *shown))
 
 
 @pytest.mark.parametrize(

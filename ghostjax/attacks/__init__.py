@@ -7,7 +7,7 @@ from ghostjax import sections
 from ghostjax.attacks import denoise, direct, inverse, pairs, probe, rmle, shadow
 from ghostjax.attacks.objective import Goal
 from ghostjax.attacks.solvers import Choices
-from ghostjax.base import Attack, Stego
+from ghostjax.base import Attack
 from ghostjax.chain import Chain, describe
 from ghostjax.layers import Dropout, MaxPool, Relu, Sigmoid
 from ghostjax.train import Recipe
@@ -18,7 +18,6 @@ def build_attack(
     edge: Chain,
     cloud: Chain,
     image_shape: tuple[int, int, int],
-    stego: Stego | None,
     public_count: int,
 ) -> Attack | None:
     """The attack a config asks for; None where the cloud does not try.
@@ -28,11 +27,10 @@ def build_attack(
       edge: layers on the device.
       cloud: the layers behind the cut.
       image_shape: [H, W, C].
-      stego: the hiding method, which an attacker may know; None: nothing is hidden.
       public_count: how many images of his own the attacker has.
 
     Raises:
-      ValueError: `direct` where nothing is hidden; a decoder for an edge that enlarges.
+      ValueError: a decoder for an edge that enlarges.
     """
     section, queries = config.attack, config.attacker.queries
     if isinstance(section, sections.NoAttack):
@@ -46,7 +44,7 @@ def build_attack(
     elif isinstance(section, sections.Direct):
         settings = _decoder_settings(section, public_count)
         rate = section.learning_rate
-        attack = direct.direct(*shapes, stego, settings, learning_rate=rate)
+        attack = direct.direct(*shapes, settings, learning_rate=rate)
     elif isinstance(section, sections.Shadow):
         attack = _shadow(section, queries, edge, cloud, *shapes, public_count)
     else:
@@ -66,7 +64,6 @@ def build_probe(
     edge: Chain,
     image_shape: tuple[int, int, int],
     classes: int,
-    stego: Stego | None,
     public_count: int,
 ) -> probe.Probe | None:
     """The class probe beside the attack `direct`; None beside the others."""
@@ -76,7 +73,6 @@ def build_probe(
     return probe.probe(
         describe(edge, image_shape)[-1].shape,
         image_shape,
-        stego,
         classes,
         _decoder_settings(section, public_count),
         learning_rate=section.probe_rate,

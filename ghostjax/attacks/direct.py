@@ -1,8 +1,10 @@
-"""Who knows the scheme: a decoder from features straight to the secret.
+"""Who is a user himself: a decoder from features straight to the secret.
 
-The attacker knows that images are hidden and how. He hides his own images in each
-other, queries them, and trains a decoder to give the secrets (scheme.py). Unlike
-`extract` he need not rebuild the stego to the last bit first.
+The attacker has the user's edge, hiding and all (the app is public). He sends secrets
+of his own through it and trains a decoder to give them back (scheme.py). Unlike
+`extract` he need not rebuild the stego to the last bit first, and a generator's
+perturbation is no riddle to him. Where nothing is hidden he is `inverse`, with features
+at two scales.
 
 Our addition; GHOST's attackers do not know that anything is hidden.
 """
@@ -18,7 +20,7 @@ from ghostjax.attacks import scheme
 from ghostjax.attacks.decoder import decoder
 from ghostjax.attacks.inverse import require_shape
 from ghostjax.attacks.pairs import Settings, fit_decoder
-from ghostjax.base import Attack, Features, Key, Knowledge, Stego
+from ghostjax.base import Attack, Features, Key, Knowledge
 from ghostjax.chain import apply
 from ghostjax.defenses import covert
 from ghostjax.train import Draw
@@ -27,7 +29,6 @@ from ghostjax.train import Draw
 def direct(
     feature_shape: tuple[int, ...],
     image_shape: tuple[int, int, int],
-    stego: Stego | None,
     settings: Settings,
     *,
     learning_rate: Array | float = 4e-3,
@@ -37,35 +38,29 @@ def direct(
     Args:
       feature_shape: of one image, [h, w, c] or [values].
       image_shape: [H, W, C].
-      stego: the method the secrets are hidden with.
       settings: static choices.
       learning_rate: peak rate; traced.
 
     Returns:
-      An Attack that needs `query`, `public_images` and `stego_params`. `invert` gives
-      the secrets, clipped to [0, 1], ignores its key and gives no trace. Params are
+      An Attack that needs `query`, `public_images` and `encode`. `invert` gives the
+      secrets, clipped to [0, 1], ignores its key and gives no trace. Params are
       {"decoder", "scales"}, metrics {"direct": ...}.
 
     Raises:
-      ValueError: `stego` is None; features larger than the image; when called, of
-        another shape.
+      ValueError: features larger than the image; when called, of another shape.
     """
-    if stego is None:
-        raise ValueError(
-            "nothing is hidden here: use the attack 'inverse', not 'direct'"
-        )
     network = decoder(feature_shape, image_shape, settings.width)
 
     def fit(key: Key, knowledge: Knowledge, train: Any) -> tuple[Any, Any]:
         scale_key, train_key = jax.random.split(key)
-        data = scheme.stegos(knowledge, stego, scale_key)
+        data = scheme.stegos(knowledge, scale_key)
         learned, metrics = fit_decoder(
             train_key,
             network,
             data,
             learning_rate,
             settings=settings,
-            draw=_draw(stego, settings.batch_size),
+            draw=_draw(settings.batch_size),
             train=train,
             part="direct",
         )
@@ -76,14 +71,14 @@ def direct(
         magnified = covert.magnify(params["scales"], features)
         return jnp.clip(apply(network, params["decoder"], magnified), 0.0, 1.0), ()
 
-    needs = ("query", "public_images", "stego_params")
+    needs = ("query", "public_images", "encode")
     return Attack("direct", needs, fit, invert)
 
 
 @lru_cache(maxsize=16)
-def _draw(stego: Stego, batch_size: int) -> Draw:
+def _draw(batch_size: int) -> Draw:
     def draw(key, index, data):
-        batch = scheme.draw(stego, batch_size, key, index, data)
+        batch = scheme.draw(batch_size, key, index, data)
         return batch.magnified, batch.secrets
 
     return draw

@@ -1,8 +1,7 @@
 """A class probe: what the features tell about the secret's label.
 
 An attacker who has no use for the picture asks for its class. He trains a classifier on
-features of his own images, hidden as the user hides (scheme.py) or, where nothing is
-hidden, as they are. It is the receiver's own network (covert.py), reader and all, so
+features of his own images, sent as the user sends secrets (scheme.py). It is the receiver's own network (covert.py), reader and all, so
 that the cloud's retraining gives the receiver no advantage but its data.
 
 Our addition. A probe that fails proves nothing; one that succeeds shows a leak.
@@ -18,7 +17,7 @@ from jax import Array
 
 from ghostjax.attacks import scheme
 from ghostjax.attacks.pairs import Settings
-from ghostjax.base import Features, Key, Knowledge, Logits, Params, Stego
+from ghostjax.base import Features, Key, Knowledge, Logits, Params
 from ghostjax.chain import join, split
 from ghostjax.defenses import covert
 from ghostjax.train import Draw, Loss
@@ -41,7 +40,6 @@ class Probe(NamedTuple):
 def probe(
     feature_shape: tuple[int, ...],
     image_shape: tuple[int, int, int],
-    stego: Stego | None,
     classes: int,
     settings: Settings,
     *,
@@ -52,20 +50,19 @@ def probe(
     Args:
       feature_shape: of one image, [h, w, c] or [values].
       image_shape: [H, W, C].
-      stego: the method the secrets are hidden with; None: nothing is hidden.
       classes: labels are 0 to classes - 1.
       settings: static choices; `width` is the filters of the classifier.
       learning_rate: peak rate; traced.
 
     Returns:
-      A Probe that needs `query`, `public_images`, `public_labels` and `stego_params`.
+      A Probe that needs `query`, `public_images`, `public_labels` and `encode`.
       Params are {"branch", "scales"}, metrics {"probe": ...} with the accuracy.
     """
     layers = covert.branch(feature_shape, settings.width, classes, image_shape[-1])
 
     def fit(key: Key, knowledge: Knowledge, train: Any) -> tuple[Any, Any]:
         scale_key, init_key, train_key = jax.random.split(key, 3)
-        data = scheme.stegos(knowledge, stego, scale_key)
+        data = scheme.stegos(knowledge, scale_key)
         one = covert.magnify(data.scales, data.scales.origin[None])
         state, metrics = train(
             train_key,
@@ -73,7 +70,7 @@ def probe(
             data,
             learning_rate,
             loss=_loss(layers),
-            draw=_draw(stego, settings.batch_size),
+            draw=_draw(settings.batch_size),
             recipe=settings.recipe,
             part="probe",
         )
@@ -84,7 +81,7 @@ def probe(
         magnified = covert.magnify(params["scales"], features)
         return covert.look(layers, params["branch"], magnified)[0]
 
-    needs = ("query", "public_images", "public_labels", "stego_params")
+    needs = ("query", "public_images", "public_labels", "encode")
     return Probe("probe", needs, fit, answer)
 
 
@@ -106,8 +103,8 @@ def _loss(layers: covert.Branch) -> Loss:
 
 
 @lru_cache(maxsize=16)
-def _draw(stego: Stego | None, batch_size: int) -> Draw:
+def _draw(batch_size: int) -> Draw:
     def draw(key, index, data):
-        return scheme.draw(stego, batch_size, key, index, data)
+        return scheme.draw(batch_size, key, index, data)
 
     return draw
