@@ -109,7 +109,8 @@ def gamma_chart(rows: Sequence[Row], group: Sequence[str]) -> Figure:
     for ax, chosen in zip(axes.flat, told, strict=False):
         kept = [r for r in rows if tuple(r.get(key) for key in group) == chosen]
         named = zip(group, chosen, strict=True)
-        ax.set_title(", ".join(f"{key} {value}" for key, value in named), fontsize=10)
+        told_ = (f"{k.split('.')[-1]} {tables.text(v)}" for k, v in named if v)
+        ax.set_title(", ".join(told_), fontsize=10)
         _accuracies(ax, kept, ticks)
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)

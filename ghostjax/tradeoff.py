@@ -82,7 +82,8 @@ def table(shown: Sequence[Point]) -> Table:
 def figure(shown: Sequence[Point]) -> Figure:
     """Sensitive accuracy over the best SSIM and PSNR, one panel a ratio.
 
-    A defense is one colour; a line joins its strengths, in the order of the runs.
+    A defense is one colour; a line joins its strengths, in the order of the runs, with
+    larger dots from one to the next.
     Dashed: the best constant answer. Dotted: the best picture without any feature.
     """
     ratios = list(dict.fromkeys(str(point.row.get("gamma")) for point in shown))
@@ -96,7 +97,7 @@ def figure(shown: Sequence[Point]) -> Figure:
         for ax, (score, label) in zip(column, _PANELS, strict=True):
             for name, colour in colours.items():
                 own = [point for point in here if _kind(point.row) == name]
-                _line(ax, own, score, colour, name)
+                _line(ax, own, score, colour, _series(shown, name))
             _references(ax, here, score)
             ax.set_xlabel(label)
             tidy(ax)
@@ -108,11 +109,11 @@ def figure(shown: Sequence[Point]) -> Figure:
 
 
 CAPTION = (
-    "Up and to the left is better: answers are right and pictures are not. Numbers at "
-    "the points are the strengths that were run. Dashed: the best constant answer, "
-    "which is always right with one sensitive label. Dotted: the best picture of a "
-    "secret that needs no feature, only its class; what lies left of it leaks nothing "
-    "by this measure."
+    "Up and to the left is better: answers are right and pictures are not. Dots grow "
+    "along a defense's strengths, in the order of the legend. Dashed: the best "
+    "constant answer, which is always right with one sensitive label. Dotted: the best "
+    "picture of a secret that needs no feature, only its class; what lies left of it "
+    "leaks nothing by this measure."
 )
 _NOTE = (
     "The best of all attacks run on a defense at this strength, by mean SSIM against "
@@ -159,14 +160,24 @@ def _short(value: float | None) -> str:
     return NONE if value is None else f"{value:.3g}"
 
 
+def _series(shown: Sequence[Point], kind: str) -> str:
+    """A defense and its strengths, in order: `arden, scale 0.5, 1, 2`."""
+    strengths: dict[str, dict[str, None]] = {}
+    for point in shown:
+        if _kind(point.row) == kind:
+            for key, value in point.strength.items():
+                known = strengths.setdefault(key.split(".")[-1], {})
+                known[tables.text(value)] = None
+    told = (f"{key} {', '.join(values)}" for key, values in strengths.items())
+    return ", ".join([kind, *told])
+
+
 def _line(ax: Axes, own: Sequence[Point], score: str, colour: str, name: str) -> None:
     xs = [getattr(point, score) for point in own]
     ys = [point.row["accuracy_secret"] for point in own]
-    ax.plot(xs, ys, "-o", color=colour, ms=5, label=name)
-    for x, y, point in zip(xs, ys, own, strict=True):
-        words = ", ".join(tables.text(value) for value in point.strength.values())
-        ax.annotate(words, (x, y), (3, 4), fontsize=7, textcoords="offset points",
-                    color=colour)  # fmt: skip
+    ax.plot(xs, ys, "-", color=colour, lw=1.2)
+    sizes = [30 + 40 * place for place in range(len(own))]
+    ax.scatter(xs, ys, sizes, color=colour, alpha=0.75, linewidths=0, label=name)
 
 
 def _references(ax: Axes, here: Sequence[Point], score: str) -> None:

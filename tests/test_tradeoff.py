@@ -89,16 +89,20 @@ def test_the_figure_has_a_panel_a_ratio_and_every_point_where_it_belongs():
     figure = tradeoff.figure(points())
     axes = figure.axes
     assert [ax.get_title() for ax in axes[:2]] == ["γ 2:8", "γ 4:6"]
-    drawn = {
-        line.get_label(): list(zip(*line.get_data(), strict=True))
-        for line in axes[0].lines
-        if not line.get_label().startswith("_")
+    assert drawn(axes[0]) == {
+        "ghost lsb": [(0.6, 97.0)],
+        "arden, scale 1, 5": [(0.7, 95.0), (0.35, 60.0)],
     }
-    assert drawn["ghost lsb"] == [(0.6, 97.0)]
-    assert drawn["arden"] == [(0.7, 95.0), (0.35, 60.0)]
-    assert [text.get_text() for text in axes[0].texts] == ["", "1", "5"]
-    decibels = [line for line in axes[2].lines if line.get_label() == "arden"]
-    assert list(decibels[0].get_xdata()) == [14.0, 9.0]
+    assert drawn(axes[2])["arden, scale 1, 5"] == [(14.0, 95.0), (9.0, 60.0)]
+    first, second = axes[0].collections[1].get_sizes()
+    assert first < second, "dots grow along the strengths"
+
+
+def drawn(ax):
+    return {
+        dots.get_label(): [tuple(map(float, place)) for place in dots.get_offsets()]
+        for dots in ax.collections
+    }
 
 
 def test_ways_are_ranked_by_ssim_and_may_lack_a_score():

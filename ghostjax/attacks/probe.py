@@ -1,8 +1,9 @@
 """A class probe: what the features tell about the secret's label.
 
 An attacker who has no use for the picture asks for its class. He trains a classifier on
-features of his own images, sent as the user sends secrets (scheme.py). It is the receiver's own network (covert.py), reader and all, so
-that the cloud's retraining gives the receiver no advantage but its data.
+features of his own images, sent as the user sends secrets (scheme.py). It is the
+receiver's own network (covert.py), reader and all, so that the cloud's retraining gives
+the receiver no advantage but its data.
 
 Our addition. A probe that fails proves nothing; one that succeeds shows a leak.
 """
