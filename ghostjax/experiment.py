@@ -289,15 +289,23 @@ def _measurer(
 ) -> Callable[..., dict[str, float]]:
     """How well a defense answers, by `measured(kind, folder, defense, params)`.
 
-    The folder names what was trained: runs that share it are measured once.
+    The folder names what was trained: runs that share it are measured once, and on
+    clean images once for all partitions.
     """
-    test = plan.dataset.test
+    test, seed = plan.dataset.test, plan.config.seed
     images = test.images, test.labels, pairs, plan.partition
 
     def measured(kind, folder, defense, params):
-        same = folder, plan.partition, plan.config.seed
-        own = defense, params, key, *images, plan.config.seed
-        return parts.once(kept, kind, same, lambda: utility.measure(*own))
+        own, same = (defense, params, key), (folder, seed)
+
+        def clean():
+            return utility.clean_answers(*own, test.images)
+
+        def whole():
+            answers = parts.once(kept, f"{kind} clean", same, clean)
+            return utility.measure(*own, *images, seed, answers)
+
+        return parts.once(kept, kind, (*same, plan.partition), whole)
 
     return measured
 

@@ -62,6 +62,7 @@ def measure(
     pairs: Pairs,
     partition: Partition,
     seed: int,
+    clean: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Accuracies in percent, each `name` with its count `name_n`.
 
@@ -73,6 +74,7 @@ def measure(
       pairs: which secrets are asked about, hidden in which covers.
       partition: sensitive and public labels.
       seed: of the shuffled control.
+      clean: `clean_answers` with the same key, if they are known already.
 
     Returns:
       accuracy_public, accuracy_all (clean images), accuracy_secret; the controls
@@ -83,24 +85,19 @@ def measure(
       uses_secret (see `findings.uses_secret`). Of a defense that draws noise, all are
       means over `defense.draws` draws; counts are of images.
     """
-    clean_key, secret_key = jax.random.split(key)
+    if clean is None:
+        clean = clean_answers(defense, params, key, images)
+    _, secret_key = jax.random.split(key)
     hidden = images[pairs.secrets], images[pairs.covers]
-
-    def drawn(encode, own_key, *shown):
-        """int [draws, n]; the first draw is that of the key itself."""
-        more = (jax.random.fold_in(own_key, i) for i in range(1, defense.draws))
-        own = [defense.answer, params]
-        return np.stack([answers(encode, *own, k, *shown) for k in (own_key, *more)])
-
-    clean = drawn(defense.encode_public, clean_key, images)
-    secret = drawn(defense.encode, secret_key, *hidden)
+    own = defense, params, secret_key, *hidden
+    secret = _drawn(defense.encode, *own)
     wanted = labels[pairs.secrets]
     shuffled = np.random.default_rng([seed, 2]).permutation(wanted)
     commonest = np.bincount(wanted).argmax()
     public = np.isin(labels, partition.public)
     covered = clean[:, pairs.covers]
     if defense.perturb:
-        covered = drawn(_unhidden(defense), secret_key, *hidden)
+        covered = _drawn(_unhidden(defense), *own)
     measured = {
         "accuracy_public": (clean == labels)[:, public],
         "accuracy_all": clean == labels,
@@ -116,6 +113,17 @@ def measure(
     if defense.hides:
         row["uses_secret"] = findings.uses_secret(row)
     return row
+
+
+def clean_answers(
+    defense: Defense, params: Any, key: Array, images: np.ndarray
+) -> np.ndarray:
+    """The labels answered for images as public ones, int [draws, N], of any partition.
+
+    Takes the key of `measure`, and its clean half.
+    """
+    clean_key, _ = jax.random.split(key)
+    return _drawn(defense.encode_public, defense, params, clean_key, images)
 
 
 def answers(
@@ -134,6 +142,19 @@ def answers(
         own = jax.random.fold_in(key, start)
         labels.append(np.asarray(predict(params, own, *filled))[:count])
     return np.concatenate(labels)
+
+
+def _drawn(
+    encode: Callable[..., Array],
+    defense: Defense,
+    params: Any,
+    key: Array,
+    *images: np.ndarray,
+) -> np.ndarray:
+    """int [draws, N]; the first draw is that of the key itself."""
+    more = (jax.random.fold_in(key, i) for i in range(1, defense.draws))
+    own = encode, defense.answer, params
+    return np.stack([answers(*own, k, *images) for k in (key, *more)])
 
 
 @lru_cache(maxsize=16)

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -255,24 +256,38 @@ def test_members_that_share_equal_the_same_runs_alone(ran, tmp_path):
     assert result(alone) == result(output / alone.name)
 
 
-def test_runs_that_differ_in_the_attack_are_measured_once(ran, monkeypatch):
+def test_accuracies_are_measured_once_for_what_shares_them(ran, monkeypatch):
     _, output, _ = ran
-    found = load(output, '[sweep]\n"attack.steps" = [2, 3]')
-    measured, original = [], utility.measure
+    axes = '"data.gamma" = ["2:8", "3:7"]\n"attack.steps" = [2, 3]'
+    found = load(output, f"[sweep]\n{axes}")
+    called = []
 
-    def counted(defense, *rest):
-        measured.append(defense.name)
-        return original(defense, *rest)
+    def counted(name):
+        original = getattr(utility, name)
 
-    monkeypatch.setattr(utility, "measure", counted)
-    both = sweep.run_all(found.members, found.keys, output, Console(quiet=True))
-    assert measured == ["plain", "noise"]
-    rows = [report.read_row(folder) for folder in both]
+        def call(defense, *rest):
+            called.append((name, defense.name))
+            return original(defense, *rest)
+
+        monkeypatch.setattr(utility, name, call)
+
+    counted("measure")
+    counted("clean_answers")
+    folders_ = sweep.run_all(found.members, found.keys, output, Console(quiet=True))
+    both = ("plain", "noise")
+    assert [c for c in called if c[0] == "measure"] == [
+        ("measure", n) for n in both * 2
+    ]
+    assert len(called) == 6, "clean images once for all partitions"
+    alone = replace(found.members[3], name="alone")  # nothing shared but trained parts
+    folders_.append(experiment.run(alone, output, Console(quiet=True)))
+    rows = [report.read_row(folder) for folder in folders_]
     accuracies = [key for key in rows[0] if "accuracy" in key or "control" in key]
     assert len(accuracies) > 8
     for key in accuracies:
-        assert rows[0][key] == rows[1][key]
-    for folder in both:
+        assert rows[0][key] == rows[1][key] and rows[3][key] == rows[4][key]
+    assert rows[0]["accuracy_secret_n"] != rows[2]["accuracy_secret_n"]
+    for folder in folders_:
         shutil.rmtree(folder)
 
 
