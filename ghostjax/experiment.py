@@ -167,8 +167,10 @@ def _execute(
     params, defense_metrics = plan.defense.fit(defense_key, task, train)
 
     measured = _measurer(plan, measure_key, pairs, kept)
-    target_own, _ = (bare := plain(plan.edge, plan.cloud)).fit(key, task, None)
-    undefended = measured("undefended", target_folder, bare, target_own)
+    bare = plain(plan.edge, plan.cloud)
+    undefended = measured(
+        "undefended", target_folder, bare, bare.fit(key, task, None)[0]
+    )
     row = _settings(plan) | undefended
     if config.defense.name != "plain":
         row |= measured("defended", defense_folder, plan.defense, params)

@@ -12,6 +12,7 @@ A file with `[sweep]` or `[[variants]]` stands for every combination of them:
   attack.tv_weight = 10.0
   sweep."stego.bits" = [2, 3]               # axes of this variant alone, or in place of
                                             # the same axis of all
+
 Variants come outermost, then the axes as stated, the last one changing fastest. Tables
 are laid over the rest of the file as `extends` lays them: another `name` replaces its
 section. Every member is an ordinary run that its own command could have made.
@@ -36,8 +37,6 @@ _RESULTS = {
     "psnr_reconstruction_secret_mean": "PSNR",
     "ssim_reconstruction_secret_mean": "SSIM",
 }
-
-
 _JOINT = "*"  # the axis whose values are joint changes
 
 

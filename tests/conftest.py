@@ -2,7 +2,7 @@
 
 import os
 
-# Half the time of the tests is the compiler's: it optimises less for them.
+# Much of the tests' time is the compiler's: it optimises less for them.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=1",

@@ -167,16 +167,8 @@ def ghost_plus(
         stegos = stego.hide(params["stego"], covers, images)
         return apply(edge, params["edge"], perturb(params, stegos, images))
 
-    return Defense(
-        "ghost_plus",
-        fit,
-        encode,
-        bare.encode_public,
-        bare.answer,
-        hides=True,
-        perturb=perturb,
-        bare=True,
-    )
+    own = fit, encode, bare.encode_public, bare.answer
+    return Defense("ghost_plus", *own, hides=True, perturb=perturb, bare=True)
 
 
 def _require_known(settings: Settings, channels: int, classes: int) -> int:
