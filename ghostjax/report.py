@@ -105,15 +105,15 @@ def compare(folders: Sequence[Path], output: Path) -> Path:
 
 
 def varying(rows: Sequence[Row]) -> list[str]:
-    """The settings and config keys ("defense.steps") that tell the runs apart."""
+    """The settings that tell the runs apart, and the config keys ("defense.steps") that
+    tell those of the same settings apart."""
     keys = dict.fromkeys((*SETTINGS, *(k for row in rows for k in row if "." in k)))
+    kinds = [tuple(row.get(k) for k in SETTINGS) for row in rows]
+    none = [()] * len(rows)
     return [
         key
         for key in keys
-        if tables.varies(
-            [row.get(key) for row in rows],
-            [row.get(key.partition(".")[0]) if "." in key else None for row in rows],
-        )
+        if tables.varies([row.get(key) for row in rows], kinds if "." in key else none)
     ]
 
 

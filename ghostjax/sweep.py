@@ -108,16 +108,19 @@ def value_of(member: Config, key: str) -> Any:
 
 
 def telling(sweep: Sweep) -> tuple[str, ...]:
-    """Those keys of a sweep that tell members apart and do not follow from another:
-    ARDEN's steps beside GHOST's follow from the defense."""
+    """Those keys of a sweep that tell members apart and do not follow from others:
+    ARDEN's steps beside GHOST's follow from the defense, others from the ratio."""
+    members = sweep.members
+    inner = [k for k in sweep.keys if k.split(".")[0] in config.TABLES]
+    inner = [key for key in inner if not key.endswith(".name")]
+    outer = [key for key in sweep.keys if key not in inner]
+    kinds = [tuple(value_of(m, key) for key in outer) for m in members]
+    none = [()] * len(members)
 
     def tells(key: str) -> bool:
-        section, _, name = key.rpartition(".")
-        inner = section in config.TABLES and name != "name"
-        kinds = [value_of(m, f"{section}.name") if inner else None for m in members]
-        return tables.varies([value_of(m, key) for m in members], kinds)
+        values = [value_of(m, key) for m in members]
+        return tables.varies(values, kinds if key in inner else none)
 
-    members = sweep.members
     return tuple(key for key in sweep.keys if tells(key))
 
 

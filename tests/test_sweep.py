@@ -167,6 +167,21 @@ def test_keys_that_follow_from_another_tell_nothing(tmp_path):
     assert sweep.title(found.members[-1], keys) == "defense.name noise, seed 1"
 
 
+def test_steps_that_follow_from_another_axis_tell_nothing(tmp_path):
+    found = load(
+        tmp_path,
+        """
+        [sweep]
+        "*" = [
+          {seed = 0, attack.steps = 3},
+          {seed = 1, attack.steps = 4},
+        ]
+        "attack.tv_weight" = [0.1, 0.2]
+        """,
+    )
+    assert sweep.telling(found) == ("seed", "attack.tv_weight")
+
+
 REFUSED = {
     "variant's axis": (
         "[[variants]]\nsweep.seed = 3",

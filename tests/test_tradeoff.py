@@ -75,6 +75,14 @@ def test_a_defenses_own_keys_tell_only_its_own_runs_apart():
     ]  # fmt: skip
 
 
+def test_what_follows_from_the_ratio_is_no_strength():
+    rows = [{**r, "defense.steps": int(r["gamma"][0])} for r in ROWS]
+    assert report.varying(rows) == report.varying(ROWS)
+    assert points(rows)[3].strength == {"defense.scale": 5.0}
+    rows[4]["defense.steps"] = 9  # of two ARDENs alike in ratio and attack
+    assert "defense.steps" in report.varying(rows)
+
+
 def test_the_table_has_a_line_a_point_with_strengths_and_controls():
     shown = tradeoff.table(points())
     assert shown.lines[1] == [
