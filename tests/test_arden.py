@@ -22,7 +22,7 @@ from ghostjax.defenses.arden import (
     nullify,
 )
 from ghostjax.defenses.plain import plain
-from ghostjax.layers import Dense
+from ghostjax.layers import BatchNorm, Dense
 from ghostjax.train import Recipe
 
 EDGE, CLOUD = chain.cut(NETWORK, "ReLU1")
@@ -173,6 +173,22 @@ def test_the_loss_is_arden_s_of_a_linear_cloud():
     loss = module._loss(cloud)
     found, _ = loss(*chain.split(variables), jax.random.key(0), batch)
     assert float(found) == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.2, 1.0])
+def test_running_statistics_are_those_of_what_is_sent(weight):
+    """Not a mixture of clean and noisy features, which fits neither."""
+    cloud = (("norm", BatchNorm()), ("fc", Dense(3)))
+    draw = np.random.default_rng(0)
+    clean = draw.normal(size=(8, 5)).astype(np.float32)
+    noisy = clean + 4 * draw.normal(size=(8, 5)).astype(np.float32) + 2
+    params, state = chain.split(chain.init(cloud, jax.random.key(0), clean))
+    batch = module._Batch(clean, noisy, np.zeros(8, int), weight, 0.5)
+    _, (moved, _) = module._loss(cloud)(params, state, jax.random.key(1), batch)
+    seen = clean if weight == 1 else noisy
+    mean, variance = jax.tree.leaves(moved)
+    np.testing.assert_allclose(mean, 0.1 * seen.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(variance, 0.9 + 0.1 * seen.var(0), rtol=1e-4)
 
 
 def test_noisy_training_bears_noise_that_the_plain_cloud_does_not(task):

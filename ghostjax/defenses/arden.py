@@ -247,16 +247,23 @@ def _loss(cloud: Chain) -> Loss:
         axes = tuple(range(1, gradient.ndim))
         norm = jnp.sqrt((gradient**2).sum(axes, keepdims=True) + _SAFE)
         moved = batch.noisy + jax.lax.stop_gradient(batch.step * gradient / norm)
-        clean, (clean_logits, updated) = lost(batch.clean, variables)
-        noisy, (noisy_logits, updated) = lost(batch.noisy, updated)
-        worst, _ = lost(moved, updated)
+        clean, (clean_logits, of_clean) = lost(batch.clean, variables)
+        noisy, (noisy_logits, of_noisy) = lost(batch.noisy, variables)
+        worst, _ = lost(moved, variables)
         hard = noisy.mean() + worst.mean()
         value = batch.weight * clean.mean() + (1 - batch.weight) * hard
         metrics = {
             "accuracy_clean": (clean_logits.argmax(-1) == batch.labels).mean(),
             "accuracy_noisy": (noisy_logits.argmax(-1) == batch.labels).mean(),
         }
-        return value, (split(updated)[1], metrics)
+        # Batch norm's running statistics are those of noisy features, which are what is
+        # sent; of clean ones where training sees no others.
+        statistics = jax.tree.map(
+            lambda one, other: jnp.where(batch.weight == 1, one, other),
+            split(of_clean)[1],
+            split(of_noisy)[1],
+        )
+        return value, (statistics, metrics)
 
     return loss
 
