@@ -239,17 +239,17 @@ def _loss(cloud: Chain) -> Loss:
     def loss(params, model_state, key, batch):
         variables = join(params, model_state)
 
-        def lost(features, before):
-            logits, moved = apply_train(cloud, before, features, key)
+        def lost(features):
+            logits, moved = apply_train(cloud, variables, features, key)
             return _cross_entropy(logits, batch.labels), (logits, moved)
 
-        gradient = jax.grad(lambda noisy: lost(noisy, variables)[0].sum())(batch.noisy)
+        gradient = jax.grad(lambda noisy: lost(noisy)[0].sum())(batch.noisy)
         axes = tuple(range(1, gradient.ndim))
         norm = jnp.sqrt((gradient**2).sum(axes, keepdims=True) + _SAFE)
         moved = batch.noisy + jax.lax.stop_gradient(batch.step * gradient / norm)
-        clean, (clean_logits, of_clean) = lost(batch.clean, variables)
-        noisy, (noisy_logits, of_noisy) = lost(batch.noisy, variables)
-        worst, _ = lost(moved, variables)
+        clean, (clean_logits, of_clean) = lost(batch.clean)
+        noisy, (noisy_logits, of_noisy) = lost(batch.noisy)
+        worst, _ = lost(moved)
         hard = noisy.mean() + worst.mean()
         value = batch.weight * clean.mean() + (1 - batch.weight) * hard
         metrics = {
