@@ -140,6 +140,38 @@ def test_noise_has_the_stated_law_and_scale(task):
     assert stats.kstest(drawn, stats.laplace(scale=0.525).cdf).pvalue < 1e-3
 
 
+@pytest.mark.parametrize("factor", [8.0, 2.0])
+def test_the_same_network_with_larger_features_bears_larger_noise(task, factor):
+    """b means nothing without the features' size: 5 on features 8 times as large is
+    0.625, and costs the same epsilon. A power of 2 leaves no rounding."""
+
+    def scaled(variables, name, times):
+        own = jax.tree.map(lambda x: times * x, variables[name])
+        return {**variables, name: own}
+
+    cloud = scaled(task.cloud_variables, "fc1", 1 / factor)
+    bias = task.cloud_variables["fc1"]["params"]["dense"]["bias"]
+    cloud["fc1"]["params"]["dense"]["bias"] = bias
+    larger = task._replace(
+        edge_variables=scaled(task.edge_variables, "conv1", factor),
+        cloud_variables=cloud,
+    )
+    images = task.images[:32].astype(jnp.float32) / 255
+
+    def noisy(task, scale):
+        defense = defend(scale=scale)
+        params, _ = defense.fit(jax.random.key(0), task, untrained)
+        features = defense.encode_public(params, jax.random.key(1), images)
+        epsilon = defense.columns(params)["epsilon_published"]
+        return features, defense.answer(params, features), epsilon
+
+    small, large = noisy(task, 5 / factor), noisy(larger, 5.0)
+    np.testing.assert_array_equal(large[0], factor * small[0])
+    np.testing.assert_array_equal(large[1], small[1])
+    assert large[2] == small[2]
+    assert not np.array_equal(noisy(task, 5.0)[1], small[1])
+
+
 def test_weight_1_trains_on_clean_features_alone(task):
     def cloud(scale, weight):
         defense = defend(8, scale=scale, clean_weight=weight, bound=1.0)
