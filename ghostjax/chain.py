@@ -88,6 +88,13 @@ def select(chain: Chain, variables: Variables) -> Variables:
     return {name: variables[name] for name, _ in chain if name in variables}
 
 
+def fits(chain: Chain, image_shape: tuple[int, ...], variables: Variables) -> bool:
+    """Whether `variables` have the shapes of the chain's for images [H, W, C]."""
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    own = jax.eval_shape(lambda x: init(chain, jax.random.key(0), x), image)
+    return jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, variables)
+
+
 def split(variables: Variables) -> tuple[Variables, Variables]:
     """(params, model_state): what the optimizer moves, and running statistics."""
     params = {n: {"params": v["params"]} for n, v in variables.items() if "params" in v}

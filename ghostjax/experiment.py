@@ -186,9 +186,8 @@ def _execute(
         attack_folder = shared / attacker.part_name(config, plan.defense, *own)
         found = _attack(plan, task, params, attack_key, pairs, attack_folder, console)
     row |= found.row
-    row["seconds_target"] = parts.seconds(target_folder)
-    row["seconds_stego"] = parts.seconds(stego_folder)
-    row["seconds_defense"] = parts.seconds(defense_folder)
+    spent = {"target": target_folder, "stego": stego_folder, "defense": defense_folder}
+    row |= {f"seconds_{name}": parts.seconds(own) for name, own in spent.items()}
     row["seconds_total"] = time.time() - began
     metrics = {"target": target.metrics, config.stego.name: stego_metrics}
     metrics |= {config.defense.name: defense_metrics, **found.metrics}
@@ -224,7 +223,8 @@ def _stego(
 ) -> tuple[Any, Any, Path]:
     """What the stego method learned, its metrics, and where it is kept.
 
-    It learns on all training images, so every partition shares it.
+    It learns on all training images, so every partition shares it; it is refused where
+    it has learned to hide nothing.
     """
     section = plan.config.stego
     digest = content_hash(_FORMAT, fingerprint(plan.dataset), section)
@@ -233,7 +233,9 @@ def _stego(
         return (), {}, folder
     key = jax.random.key(getattr(section, "seed", 0))
     train = parts.trainer(folder, section.name, console)
-    return *plan.stego.fit(key, target.data.images, train), folder
+    learned, metrics = plan.stego.fit(key, target.data.images, train)
+    hiding.require_hidden(plan.stego, learned, plan.dataset.train)
+    return learned, metrics, folder
 
 
 def _hiding(
@@ -265,7 +267,6 @@ def _attack(
     config = plan.config
     wanted = len(config.attacker.rows) or config.attacker.images
     console.print(f"{config.attack.name}  {wanted} images")
-    stego = plan.stego if plan.defense.hides else None
     own = plan.public, plan.attack.needs
     return leakage.measure(
         plan.attack,
@@ -276,11 +277,12 @@ def _attack(
         attacker.targets(config.attacker, plan.dataset.test, pairs),
         plan.dataset.train,
         train=parts.trainer(folder, config.attack.name, console),
-        stego=stego,
+        stego=plan.stego if plan.defense.hides else None,
         bits=getattr(config.stego, "bits", 0),
         queries=config.attacker.queries,
         known_zeros=getattr(config.attack, "known_zeros", False),
         reads_secrets=config.attack.name == "direct",
+        denoised=config.denoise.name != "none",
         probe=plan.probe,
         say=lambda line: console.print(line, highlight=False),
     )

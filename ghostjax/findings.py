@@ -12,10 +12,16 @@ from ghostjax.tables import BASELINES, NONE, Row, cell, count, number
 CLEARLY = 1.0  # points, at least, that an accuracy must stand above a control
 PUBLIC_LOSS = 1.0  # points of public accuracy that hiding may cost
 CALLED_SENSITIVE = 1.0  # percent of clean covers that may be called sensitive
+_TOLD = ("secret", "label")  # what a GHOST+ generator may see that the cloud cannot
 RESEMBLES = 0.5  # mean SSIM from which the attacker's pictures show the secret
 
 EXTRACTED = "the secret read out of the reconstruction"
-_ATTACKED = {"reconstruction": "the reconstruction", "extracted": EXTRACTED}
+BEFORE = f"{EXTRACTED} before it was denoised"
+_ATTACKED = {
+    "reconstruction": "the reconstruction",
+    "extracted": EXTRACTED,
+    "extracted_before": BEFORE,
+}
 
 
 class Way(NamedTuple):
@@ -111,6 +117,7 @@ def summary(row: Row) -> list[tuple[str, str]]:
         ("attack vs secret", _quality(row, "reconstruction_secret")),
         ("attack vs cover", _quality(row, "reconstruction_cover")),
         ("extracted vs secret", _quality(row, "extracted_secret")),
+        ("before denoising", _quality(row, "extracted_before_secret")),
         ("time", cell("seconds_total", row.get("seconds_total"))),
     ]
     lines += [("caution", words) for words in cautions(row)]
@@ -203,9 +210,15 @@ def _other_cautions(row: Row) -> list[str]:
             f"Public accuracy fell by {target - public:.2f} points, from {target:.2f} "
             f"to {public:.2f} %."
         )
-    called = number(row, "covers_called_sensitive")
+    called = number(row, "covers_called_sensitive") if _hidden(row) else None
     if called is not None and called > CALLED_SENSITIVE:
         said.append(f"{called:.2f} % of clean covers are called sensitive.")
+    if row.get("defense.sees") in _TOLD or row.get("defense.generators") == "label":
+        said.append(
+            "The generator was told more than the stego shows, the secret or its "
+            "label: the accuracy says how strong its perturbations are, not how well "
+            "stegos are read."
+        )
     for name, words in _ATTACKED.items():
         likeness = number(row, f"ssim_{name}_secret_mean")
         if likeness is not None and likeness >= RESEMBLES:

@@ -58,10 +58,8 @@ def measure(
       perturbation's norms, perturbation_l2 and perturbation_linf, pixels in [0, 1]; and
       examples.
 
-    Raises:
-      ValueError: the method was trained and reveals no more than the mean image.
     """
-    mean = train.images.mean(0, dtype=np.float64).astype(np.float32) / 255
+    mean = _mean(train)
     found: dict[str, list[np.ndarray]] = {}
     score = _scores(stego, defense.perturb)
     for start in range(0, min(len(pairs.secrets), _PAIRS), _BATCH):
@@ -77,31 +75,41 @@ def measure(
         if finite.size and name != "psnr_mean_image_secret":
             summary |= {"max": float(finite.max()), "min": float(finite.min())}
         row |= {f"{name}_{part}": value for part, value in summary.items()}
-    if jax.tree.leaves(learned):
-        revealed, constant = (
-            row[f"psnr_{name}_secret_mean"] for name in ("revealed", "mean_image")
-        )
-        require_read(revealed, constant)
     shown = _examples(stego, learned, defense, params, test, pairs)
     return Hiding(row, {**shown, "bits": np.int32(bits)})
 
 
-def require_read(revealed: float, mean_image: float) -> None:
-    """Refuses a trained method that has hidden nothing.
+def require_hidden(stego: Stego, learned: Any, train: Split) -> None:
+    """Refuses a trained method that hides nothing, before anything is built on it.
 
     Args:
-      revealed: mean PSNR of revealed secrets, in dB.
-      mean_image: mean PSNR of the mean training image against the same secrets.
+      stego, learned: the method and what it learned; one that learns nothing passes.
+      train: 250 of its images, evenly spread, are the secrets, each in another of them.
 
     Raises:
-      ValueError: the first is not 1 dB above the second.
+      ValueError: the mean PSNR of revealed secrets is not 1 dB above that of the mean
+        training image against them.
     """
+    if not jax.tree.leaves(learned):
+        return
+    secret = train.images[:: max(1, len(train.images) // _BATCH)][:_BATCH]
+    found = _scores(stego, None)(
+        learned, None, np.roll(secret, 1, 0), secret, _mean(train)
+    )
+    revealed, mean_image = (
+        float(found[f"psnr_{name}_secret"].mean())
+        for name in ("revealed", "mean_image")
+    )
     if not revealed >= mean_image + _MARGIN:
         raise ValueError(
             f"the stego network hides nothing: what it reveals is {revealed:.1f} dB "
             f"from the secrets, the mean training image {mean_image:.1f} dB; train "
             "longer, raise stego.beta, or take stego.distance = 'squared'"
         )
+
+
+def _mean(train: Split) -> np.ndarray:
+    return train.images.mean(0, dtype=np.float64).astype(np.float32) / 255
 
 
 def _examples(

@@ -43,6 +43,7 @@ def measure(
     queries: int = 1,
     known_zeros: bool = False,
     reads_secrets: bool = False,
+    denoised: bool = False,
     probe: Probe | None = None,
     say: Callable[[str], None] = print,
 ) -> Leakage:
@@ -61,13 +62,15 @@ def measure(
       queries: how often each target is sent, with fresh noise; see `observe.average`.
       known_zeros: the attacker takes zeros for dropout's.
       reads_secrets: the attack gives secrets, not what entered the edge.
+      denoised: it is `denoise` over another, whose pictures are read out too: what is
+        smooth has lost its low bits.
       probe: guesses the secrets' labels from the features.
       say: told when a chunk was too large for the memory.
 
     Returns:
       Row columns (see `metrics.summarise`): reconstruction against secret, cover and
-      stego; the secret extracted from the reconstruction; baselines against the secret;
-      and examples and metrics.
+      stego; the secret extracted from the reconstruction and, where that is denoised,
+      from what it was before; baselines against the secret; and examples and metrics.
     """
     fit_key, encode_key, invert_key = jax.random.split(key, 3)
     secret, cover = (_pixels(x) for x in (targets.secrets, targets.covers))
@@ -96,6 +99,10 @@ def measure(
     pixels = {"secret": secret, "reconstruction": found}
     if extracts:
         pixels |= {"reconstruction": trace["images"], "extracted": found}
+    if extracts and denoised:
+        noisy = trace["trace"]["images"]
+        read = jax.jit(stego.reveal)(knowledge.stego_params, noisy)
+        pixels["extracted_before"] = read
     if stego is not None:
         hidden = jax.jit(stego.hide)(knowledge.stego_params, cover, secret)
         revealed = jax.jit(stego.reveal)(knowledge.stego_params, hidden)
@@ -140,6 +147,7 @@ def _scores(pixels: Mapping[str, jax.Array]) -> dict[str, Any]:
         ("reconstruction", "stego"),
         ("reconstruction", "perturbed"),
         ("extracted", "secret"),
+        ("extracted_before", "secret"),
     )
     row: dict[str, Any] = {}
     for one, other in pairs:

@@ -29,11 +29,14 @@ _WITH_PICTURES = 24  # runs of a comparison; all have their own report
 _DRAWS = ("seed", "sensitive_labels")
 _RESULTS = (
     "accuracy_secret", "accuracy_secret_n", "control_constant_answer",
-    "control_shuffled_secret", "control_cover_only", "accuracy_public",
+    "control_shuffled_secret", "control_cover_only", "uses_secret", "accuracy_public",
     "target_accuracy_public", "covers_called_sensitive", "psnr_cover_stego_mean",
+    "psnr_revealed_secret_mean", "psnr_cover_perturbed_mean", "perturbation_l2_mean",
     "accuracy_all", "target_accuracy_all",
     "psnr_reconstruction_secret_mean", "ssim_reconstruction_secret_mean",
-    "psnr_extracted_secret_mean", "ssim_extracted_secret_mean", "seconds_total",
+    "psnr_extracted_secret_mean", "ssim_extracted_secret_mean",
+    "psnr_extracted_before_secret_mean", "ssim_extracted_before_secret_mean",
+    "seconds_total",
 )  # fmt: skip
 
 
@@ -92,6 +95,9 @@ def compare(folders: Sequence[Path], output: Path) -> Path:
         figure = tradeoff.figure(points)
         body.append(page.chart(figure, path, table.title, tradeoff.CAPTION))
         body.append(page.table(table))
+        if (figure := tradeoff.budgets(points)) is not None:
+            path, title = pictures / "budgets.png", "Accuracy over each rival's budget"
+            body.append(page.chart(figure, path, title, tradeoff.BUDGETS))
     for chart in charts.charts(rows, keys):
         path = pictures / f"{chart.name}.png"
         body.append(page.chart(chart.figure, path, chart.title, chart.caption))

@@ -181,6 +181,8 @@ def varies(values: Sequence[Any], kinds: Sequence[Any]) -> bool:
 
 
 def _against(pair: str) -> str:
+    if pair == "extracted_before_secret":
+        return "extracted before denoising against secret"
     if pair.removesuffix("_secret") in BASELINES:
         return BASELINES[pair.removesuffix("_secret")]
     words = " against " if pair.count("_") == 1 else " "

@@ -87,8 +87,7 @@ def figure(shown: Sequence[Point]) -> Figure:
     Dashed: the best constant answer. Dotted: the best picture without any feature.
     """
     ratios = list(dict.fromkeys(str(point.row.get("gamma")) for point in shown))
-    defenses = dict.fromkeys(_kind(point.row) for point in shown)
-    colours = dict(zip(defenses, cycle(COLOURS), strict=False))
+    colours = _colours(shown)
     made = Figure(figsize=(1.6 + 3.3 * len(ratios), 6.6), layout="constrained")
     axes = made.subplots(2, len(ratios), squeeze=False, sharey=True, sharex="row")
     for column, ratio in zip(axes.T, ratios, strict=True):
@@ -108,6 +107,53 @@ def figure(shown: Sequence[Point]) -> Figure:
     return made
 
 
+def budgets(shown: Sequence[Point]) -> Figure | None:
+    """Sensitive accuracy over each rival's own budget, as GHOST Fig. 8 has it.
+
+    A row a budget, a column a ratio. Defenses without any budget are level lines;
+    None where all are.
+    """
+    known = [key for key in _STRENGTHS if any(p.row.get(key) for p in shown)]
+    if not known:
+        return None
+    ratios = list(dict.fromkeys(str(point.row.get("gamma")) for point in shown))
+    size = 1.6 + 3.3 * len(ratios), 0.6 + 3 * len(known)
+    made = Figure(figsize=size, layout="constrained")
+    axes = made.subplots(len(known), len(ratios), squeeze=False, sharey=True)
+    named = {}
+    for line, budget in zip(axes, known, strict=True):
+        line[0].set_ylabel("accuracy, sensitive images (%)")
+        for ax, ratio in zip(line, ratios, strict=True):
+            here = [point for point in shown if str(point.row.get("gamma")) == ratio]
+            for name, colour in _colours(shown).items():
+                own = [point.row for point in here if _kind(point.row) == name]
+                spent = sorted(
+                    (row[budget], row["accuracy_secret"])
+                    for row in own
+                    if number(row, budget)
+                )
+                if spent:
+                    named[name] = ax.plot(*zip(*spent, strict=True), "o-", c=colour)[0]
+                elif not any(number(row, key) for row in own for key in known):
+                    for row in own:
+                        height = row["accuracy_secret"]
+                        named[name] = ax.axhline(height, c=colour, ls="--")
+            spent = {p.row[budget] for p in here if number(p.row, budget)}
+            ax.set(xscale="log", xlabel=_STRENGTHS[budget])
+            ax.set_xticks(sorted(spent), map(_short, sorted(spent)))
+            ax.minorticks_off()
+            tidy(ax)
+    for ax, ratio in zip(axes[0], ratios, strict=True):
+        ax.set_title(f"γ {ratio}", fontsize=10)
+    made.legend(named.values(), named, loc="outside right center", frameon=False)
+    return made
+
+
+BUDGETS = (
+    "As GHOST Fig. 8 compares them: each rival over its own budget. The budgets are "
+    "not alike, no ε here is a guarantee, and what an attacker gets is in the other "
+    "figure. Dashed: defenses without a budget."
+)
 CAPTION = (
     "Up and to the left is better: answers are right and pictures are not. Dots grow "
     "along a defense's strengths, in the order of the legend. Dashed: the best "
@@ -133,17 +179,24 @@ def _point(group: Sequence[Row], keys: Sequence[str], rows: Sequence[Row]) -> Po
     best, row = max(found, key=lambda pair: pair[0].ssim)
     alike = [other for other in rows if _kind(other) == _kind(row)]
     strength = {
-        key: row.get(key)
+        key: row.get(
+            key.split(".")[-1], row.get(key)
+        )  # what was reached, if it is said
         for key in keys
         if key != "gamma" and len({str(other.get(key)) for other in alike}) > 1
     }
     words = tables.text(row.get("attack"))
-    if row.get("denoise") not in (None, "", "none"):
+    if row.get("denoise") not in (None, "", "none") and best.words != findings.BEFORE:
         words += f" + {row['denoise']}"
-    if best.words == findings.EXTRACTED:
+    if best.words.startswith(findings.EXTRACTED):
         words += ", read out"
     decibels = [way.psnr for way, _ in found if way.psnr is not None]
     return Point(row, strength, best.ssim, max(decibels, default=np.nan), words)
+
+
+def _colours(shown: Sequence[Point]) -> dict[str, str]:
+    defenses = dict.fromkeys(_kind(point.row) for point in shown)
+    return dict(zip(defenses, cycle(COLOURS), strict=False))
 
 
 def _kind(row: Row) -> str:
@@ -152,12 +205,12 @@ def _kind(row: Row) -> str:
 
 
 def _name(point: Point) -> str:
-    told = [f"{k.split('.')[-1]} {tables.text(v)}" for k, v in point.strength.items()]
+    told = [f"{k.split('.')[-1]} {_short(v)}" for k, v in point.strength.items()]
     return " ".join([_kind(point.row), *told])
 
 
-def _short(value: float | None) -> str:
-    return NONE if value is None else f"{value:.3g}"
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else tables.text(value)
 
 
 def _series(shown: Sequence[Point], kind: str) -> str:
@@ -167,7 +220,7 @@ def _series(shown: Sequence[Point], kind: str) -> str:
         if _kind(point.row) == kind:
             for key, value in point.strength.items():
                 known = strengths.setdefault(key.split(".")[-1], {})
-                known[tables.text(value)] = None
+                known[_short(value)] = None
     told = (f"{key} {', '.join(values)}" for key, values in strengths.items())
     return ", ".join([kind, *told])
 

@@ -95,18 +95,19 @@ def measure(
     shuffled = np.random.default_rng([seed, 2]).permutation(wanted)
     commonest = np.bincount(wanted).argmax()
     public = np.isin(labels, partition.public)
-    covered = clean[:, pairs.covers]
-    if defense.perturb:
-        covered = _drawn(_unhidden(defense), *own)
     measured = {
         "accuracy_public": (clean == labels)[:, public],
         "accuracy_all": clean == labels,
         "accuracy_secret": secret == wanted,
         "control_constant_answer": (wanted == commonest)[None],
         "control_shuffled_secret": secret == shuffled,
-        "control_cover_only": covered == wanted,
         "covers_called_sensitive": np.isin(clean, partition.sensitive)[:, public],
     }
+    if defense.hides:
+        covered = clean[:, pairs.covers]
+        if defense.perturb:
+            covered = _drawn(_unhidden(defense), *own)
+        measured["control_cover_only"] = covered == wanted
     row: dict[str, float] = {}
     for name, hits in measured.items():
         row[name], row[f"{name}_n"] = 100 * float(hits.mean()), hits.shape[1]

@@ -10,7 +10,10 @@ Source: Xiao et al., IJCAI 2018; mathcbc/advGAN_pytorch (reference sheet 3.1).
 
 from functools import lru_cache
 
-from ghostjax.chain import Chain, describe
+import jax.numpy as jnp
+from jax import Array
+
+from ghostjax.chain import Chain, Variables, apply, describe
 from ghostjax.layers import Conv, ConvTranspose, InstanceNorm, Relu, Residual
 
 _BLOCKS = 4
@@ -53,3 +56,10 @@ def generator(image_shape: tuple[int, int, int], inputs: int, width: int = 8) ->
             "of 4 n, such as 28 and 32"
         )
     return tuple(layers)
+
+
+def perturbation(
+    layers: Chain, variables: Variables, bound: Array, seen: Array
+) -> Array:
+    """G: [B, H, W, inputs] to a change of pixels [B, H, W, C] in [-bound, bound]."""
+    return bound * jnp.tanh(apply(layers, variables, seen))

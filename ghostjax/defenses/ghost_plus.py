@@ -44,8 +44,8 @@ import optax
 from jax import Array
 
 from ghostjax.base import Defense, Stego, Task
-from ghostjax.chain import Chain, Variables, apply, init
-from ghostjax.defenses.generator import generator
+from ghostjax.chain import Chain, Variables, apply, fits, init
+from ghostjax.defenses.generator import generator, perturbation
 from ghostjax.defenses.plain import plain
 from ghostjax.stego import choose_covers, draw_pairs
 from ghostjax.train import Draw, Loss, Recipe
@@ -114,7 +114,7 @@ def ghost_plus(
 
     Raises:
       ValueError: an image size that the generator does not fit; an unknown choice; when
-        called, images of another shape.
+        called, images of another shape; in `fit`, a network for images of another.
     """
     classes = cloud[-1][1].features
     channels = image_shape[-1] + _require_known(settings, image_shape[-1], classes)
@@ -123,6 +123,7 @@ def ghost_plus(
 
     def fit(key: Array, task: Task, train: Any) -> tuple[dict[str, Any], Any]:
         _require_shape(image_shape, task.images)
+        _require_network(edge + cloud, image_shape, task)
         init_key, train_key = jax.random.split(key)
         image = jnp.zeros((1, *image_shape[:2], channels))
         bound = jnp.float32(max_perturbation)
@@ -193,6 +194,14 @@ def _require_shape(wanted: tuple[int, ...], images: Array) -> None:
         )
 
 
+def _require_network(network: Chain, image_shape: tuple[int, ...], task: Task) -> None:
+    if not fits(network, image_shape, {**task.edge_variables, **task.cloud_variables}):
+        raise ValueError(
+            f"the task's network is not for the generator's images {image_shape}: "
+            "train it on images of this shape"
+        )
+
+
 def _perturbed(
     layers: Chain,
     generators: str,
@@ -208,13 +217,6 @@ def _perturbed(
         every = jax.vmap(lambda g: perturbation(layers, g, *own))(params["generator"])
         added = every[guess, jnp.arange(len(stegos))]
     return jnp.clip(stegos + added, 0.0, 1.0)
-
-
-def perturbation(
-    layers: Chain, variables: Variables, bound: Array, seen: Array
-) -> Array:
-    """G: [B, H, W, inputs] to a change of pixels [B, H, W, C] in [-bound, bound]."""
-    return bound * jnp.tanh(apply(layers, variables, seen))
 
 
 def _beside(

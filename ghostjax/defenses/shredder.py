@@ -79,7 +79,7 @@ def shredder(
     image_shape: tuple[int, int, int],
     settings: Settings,
     *,
-    scale: float = 0.1,
+    initial_scale: float = 0.1,
     noise_weight: float = 1.0,
     inverse_snr: float = 10.0,
     decay: float = 0.9,
@@ -92,10 +92,11 @@ def shredder(
       cloud: the layers behind the cut.
       image_shape: [H, W, C].
       settings: static choices.
-      scale: s of the Laplace distribution that noise starts from, above 0; traced.
-      noise_weight: lambda at first, 0 or more; traced.
-      inverse_snr: 1 / SNR of a member from which its lambda decays, above 0; traced.
-      decay: of lambda for each such step, in [0, 1]; traced.
+      initial_scale: s of the Laplace distribution that noise starts from, above 0.
+      noise_weight: lambda at first, 0 or more.
+      inverse_snr: 1 / SNR of a member from which its lambda decays, above 0.
+      decay: of lambda for each such step, in [0, 1]. These four are numbers, and arrays
+        to every compiled program.
       learning_rate: traced.
 
     Returns:
@@ -108,7 +109,7 @@ def shredder(
     """
     _require_known(settings)
     for name, value, good, wanted in (
-        ("scale", scale, scale > 0, "above 0"),
+        ("initial_scale", initial_scale, initial_scale > 0, "above 0"),
         ("noise_weight", noise_weight, noise_weight >= 0, "0 or more"),
         ("inverse_snr", inverse_snr, inverse_snr > 0, "above 0"),
         ("decay", decay, 0 <= decay <= 1, "in [0, 1]"),
@@ -121,7 +122,9 @@ def shredder(
         start_key, train_key = jax.random.split(key)
         signal = _signal(edge, task)
         keys = [jax.random.fold_in(start_key, i) for i in range(settings.members)]
-        noise = scale * jnp.stack([jax.random.laplace(own, shape) for own in keys])
+        noise = initial_scale * jnp.stack(
+            [jax.random.laplace(own, shape) for own in keys]
+        )
         state, metrics = train(
             train_key,
             noise,

@@ -17,6 +17,7 @@ Source: GHOST, Section III-B (their experiments take zeta = 3); closed forms our
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -35,7 +36,8 @@ def lsb(bits: int) -> Stego:
       0: nothing is trained through it.
 
     Raises:
-      ValueError: `bits` is no integer in 1..7; when called, shapes differ.
+      ValueError: `bits` is no integer in 1..7; when called, shapes differ, or params
+        of a method that learns.
     """
     _require_bits(bits)
 
@@ -47,9 +49,11 @@ def lsb(bits: int) -> Stego:
         return (), {}
 
     def hide(params: tuple[()], cover: Array, secret: Array) -> Array:
+        _require_nothing(params)
         return _floats(hide_bits(_bytes(cover), _bytes(secret), bits))
 
     def reveal(params: tuple[()], stego: Array) -> Array:
+        _require_nothing(params)
         return _floats(reveal_bits(_bytes(stego), bits))
 
     return Stego("lsb", init, fit, hide, reveal)
@@ -120,6 +124,14 @@ def _bytes(images: Array) -> Array:
 
 def _floats(images: Array) -> Array:
     return images.astype(jnp.float32) / 255
+
+
+def _require_nothing(params: Any) -> None:
+    if jax.tree.leaves(params):
+        raise ValueError(
+            "LSB learns nothing and was given another method's params: hand it (), or "
+            "use the method that learned them"
+        )
 
 
 def _require_bits(bits: int) -> None:

@@ -18,7 +18,7 @@ Source: GHOST Section III.B (learning rate 1e-3, batch 32; 20 epochs for MNIST a
 for the others; no architecture, no beta); Baluja, NeurIPS 2017, TPAMI 2020. We deviate
 in the distance: the printed |C - C'| is L1, with which a network that hides nothing is
 a stable answer; squared error is the default, L1 the option "absolute"
-(`hiding.measure` refuses networks that hid nothing). "ssim" adds 1 - SSIM to the
+(`hiding.require_hidden` refuses networks that hid nothing). "ssim" adds 1 - SSIM to the
 cover's squared error: SSIM minds a shift of one grey level in a dark area, which is all
 that squared error leaves there, and forgives far more along strokes.
 """
@@ -118,11 +118,12 @@ def nns(
     def fit(key: Key, images: Array, train: Any) -> tuple[dict[str, Variables], Any]:
         init_key, train_key = jax.random.split(key)
         image = images[:1].astype(jnp.float32) / 255
+        first = beta if beta_start is None else beta_start
         state, metrics = train(
             train_key,
             start(init_key, image, image),
             {},
-            _Data(images, *(jnp.float32(x) for x in (beta_start or beta, beta))),
+            _Data(images, *(jnp.float32(x) for x in (first, beta))),
             learning_rate,
             loss=_loss(networks, settings.distance),
             draw=_draw(settings.batch_size, settings.recipe.steps),
