@@ -1,6 +1,6 @@
 """ARDEN: its two epsilons, its law of noise, its limits and its noisy training."""
 
-from math import exp, log
+from math import ceil, exp, log
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from ghostjax.defenses.arden import (
     nullify,
 )
 from ghostjax.defenses.plain import plain
-from ghostjax.layers import BatchNorm, Dense
+from ghostjax.layers import BatchNorm, Dense, Relu
 from ghostjax.train import Recipe
 
 EDGE, CLOUD = chain.cut(NETWORK, "ReLU1")
@@ -79,6 +79,8 @@ def test_epsilon_is_stable_and_the_vector_pays_for_each_value():
         (lambda: epsilon_l1_vector(5.0, 1.0, 0), "values = 0"),
         (lambda: defend(layer="fc1"), "'fc1', which is not on the edge: .* ReLU1"),
         (lambda: defend(nullified=-0.1), "nullified = -0.1"),
+        (lambda: defend(scale=-1.0), "scale = -1.0"),
+        (lambda: defend(bound=-1.0), "bound = -1.0"),
         (lambda: defend(clean_weight=1.5), "clean_weight = 1.5"),
     ],
 )
@@ -110,6 +112,31 @@ def test_nullification_takes_the_stated_count_afresh_for_each_image():
     assert len({tuple(row) for row in gone}) == 6
 
 
+def test_ties_of_the_draw_take_no_more_than_the_stated_count():
+    images = jnp.ones((3000, 28, 28, 1))  # 79 of 784: with ties of float32 among them
+    shown = np.asarray(
+        jax.jit(nullify, static_argnums=2)(jax.random.key(0), images, 79)
+    )
+    assert set((shown.reshape(3000, -1) == 0).sum(1)) == {79}
+
+
+def test_every_place_is_nullified_equally_often():
+    shown = np.asarray(nullify(jax.random.key(1), jnp.ones((2000, *SHAPE)), 20))
+    counts = (shown == 0).sum(0).ravel()
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_the_defense_nullifies_the_stated_share_of_what_it_sends():
+    edge, cloud = (("ReLU0", Relu()),), (("fc", Dense(2)),)  # what is sent is the image
+    images = jnp.full((4, *SHAPE), 200, jnp.uint8)
+    nothing = jnp.zeros(1, jnp.int32)
+    task = Task({}, {}, images, jnp.zeros(4, jnp.int32), nothing, nothing)
+    defense = defend(edge=edge, cloud=cloud, nullified=0.1, scale=0.0, bound=NONE)
+    params, _ = defense.fit(jax.random.key(0), task, untrained)
+    sent = np.asarray(defense.encode_public(params, jax.random.key(1), images / 255))
+    assert set((sent.reshape(4, -1) == 0).sum(1)) == {ceil(0.1 * 14 * 14)}
+
+
 def test_the_bound_is_the_median_norm_and_nobody_exceeds_it(task):
     defense = defend(nullified=0.0)
     params, _ = defense.fit(jax.random.key(0), task, untrained)
@@ -122,6 +149,43 @@ def test_the_bound_is_the_median_norm_and_nobody_exceeds_it(task):
     assert np.abs(held).max() <= float(params["bound"]) * (1 + 1e-6)
     small = norms <= float(params["bound"])
     np.testing.assert_array_equal(held[small], features[small])
+    half = float(params["bound"]) / 2
+    own = defend(nullified=0.0, scale=0.0, bound=half)
+    params, _ = own.fit(jax.random.key(0), task, untrained)
+    sent = own.encode_public(params, jax.random.key(1), images)
+    np.testing.assert_allclose(sent, bounded(jnp.asarray(features), half), atol=1e-5)
+    assert float(sent.max()) <= half * (1 + 1e-6)
+
+
+def test_noise_comes_in_behind_the_chosen_layer(task):
+    edge, cloud = chain.cut(NETWORK, "pool1")
+    learned = {**task.edge_variables, **task.cloud_variables}
+    task = task._replace(cloud_variables=chain.select(cloud, learned))
+    images = task.images[:8].astype(jnp.float32) / 255
+    least, spent = {}, {}
+    for layer in ("conv1", ""):
+        defense = defend(edge=edge, cloud=cloud, layer=layer, scale=2.0)
+        params, _ = defense.fit(jax.random.key(0), task, untrained)
+        sent = defense.encode_public(params, jax.random.key(1), images)
+        least[layer] = float(sent.min())
+        columns = defense.columns(params)
+        spent[layer] = columns["epsilon_l1_vector"] / columns["bound"]
+    assert least["conv1"] == 0, "a ReLU comes behind the noise"
+    assert least[""] < -2, "the noise comes last"
+    assert spent["conv1"] == pytest.approx(12 * 12 * 8)  # 2 d / b
+    assert spent[""] == pytest.approx(6 * 6 * 8)
+
+
+def test_every_step_of_training_draws_noise_of_its_own(task):
+    one = task._replace(images=task.images[:1], labels=task.labels[:1])
+    defense = defend(bound=1.0)
+    params, _ = defense.fit(jax.random.key(0), one, untrained)
+    draw = module._draw(EDGE, defense.encode_public, 1)
+    data = module._Data(one, params, jnp.float32(0.2), jnp.float32(0.5))
+    first, second, again = (draw(jax.random.key(1), i, data) for i in (0, 1, 0))
+    np.testing.assert_array_equal(first.clean, second.clean)
+    np.testing.assert_array_equal(first.noisy, again.noisy)
+    assert not np.isclose(first.noisy, second.noisy).any()
 
 
 def test_noise_has_the_stated_law_and_scale(task):
@@ -203,8 +267,17 @@ def test_the_loss_is_arden_s_of_a_linear_cloud():
     wanted = weight * cross_entropy(clean) + (1 - weight) * hard
     batch = module._Batch(*map(jnp.asarray, (clean, noisy, labels, weight, eta)))
     loss = module._loss(cloud)
-    found, _ = loss(*chain.split(variables), jax.random.key(0), batch)
+    params, state = chain.split(variables)
+    found, _ = loss(params, state, jax.random.key(0), batch)
     assert float(found) == pytest.approx(wanted, rel=1e-5)
+
+    def slope(features):
+        return features.T @ (softmax(features @ kernel, -1) - np.eye(3)[labels]) / 4
+
+    fixed = weight * slope(clean) + (1 - weight) * (slope(noisy) + slope(moved))
+    grown = jax.grad(lambda p: loss(p, state, jax.random.key(0), batch)[0])(params)
+    (own,) = (x for x in jax.tree.leaves(grown) if x.ndim == 2)
+    np.testing.assert_allclose(own, fixed, rtol=1e-4, atol=1e-5)  # r has no slope
 
 
 @pytest.mark.parametrize("weight", [0.2, 1.0])

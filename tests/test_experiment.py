@@ -124,6 +124,37 @@ def test_ghost_plus_runs_to_the_end_and_leaves_public_answers_alone(finished):
     shutil.rmtree(folder)
 
 
+def test_a_stego_network_is_read_out_before_the_denoiser_too(finished):
+    output, _ = finished
+    smoke = config.load(SMOKE)
+    stego = sections.Nns("nns", "n16", epochs=1, batch_size=4)
+    stego = replace(stego, beta=3.0, learning_rate=5e-3)
+    own = sections.GhostPlus(cut="pool1", steps=2, batch_size=8)
+    repair = sections.Denoise(pairs="generator", epochs=1)
+    other = replace(smoke, name="nns", stego=stego, defense=own, denoise=repair)
+    folder = experiment.run(other, output, Console(quiet=True))
+    row = report.read_row(folder)
+    assert row["stego"] == "nns" and row["bits"] == 0 and row["denoise"] == "cda"
+    both = [f"psnr_{n}_secret_mean" for n in ("extracted", "extracted_before")]
+    assert all(np.isfinite(row[name]) for name in both) and row[both[0]] != row[both[1]]
+    assert row["psnr_revealed_secret_mean"] > row["psnr_mean_image_secret_mean"] + 1
+    assert isinstance(row["uses_secret"], bool)
+    shutil.rmtree(folder)
+
+
+def test_a_stego_network_that_hides_nothing_stops_the_run_before_the_defense(finished):
+    output, _ = finished
+    stego = sections.Nns(network="n16", epochs=1, beta=1e-6)
+    other = replace(config.load(SMOKE), name="blank", stego=stego)
+    before = set((output / "parts").glob("ghost-*"))
+    with pytest.raises(ValueError, match="the stego network hides nothing"):
+        experiment.run(other, output, Console(quiet=True))
+    assert set((output / "parts").glob("ghost-*")) == before
+    (folder,) = output.glob("blank-*")
+    assert not (folder / "row.parquet").exists()
+    shutil.rmtree(folder)
+
+
 def test_arden_has_both_epsilons_in_its_row_and_one_training_for_all_ratios(finished):
     output, _ = finished
     own = sections.Arden(cut="pool1", steps=2, batch_size=8)
@@ -200,6 +231,23 @@ BAD = {
     "other image size": (["--target.network", "cnn6"], "(32, 32, 3)"),
     "batch too large": (["--target.batch-size", "5000"], "target.batch_size = 5000"),
     "rate 0": (["--target.learning-rate", "0"], "target.learning_rate = 0.0"),
+    "b below 0": (["--defense.name", "arden", "--defense.scale", "-1"], "scale = -1.0"),
+    "mu of 1": (
+        ["--defense.name", "arden", "--defense.nullified", "1"],
+        "nullified = 1.0",
+    ),
+    "noise behind the cut": (
+        ["--defense.name", "arden", "--defense.noise-layer", "fc1"],
+        "'fc1', which is not on the edge",
+    ),
+    "no bank": (
+        ["--defense.name", "shredder", "--defense.members", "0"],
+        "members = 0",
+    ),
+    "silent noise": (
+        ["--defense.name", "shredder", "--defense.initial-scale", "0"],
+        "initial_scale = 0.0",
+    ),
     "no data": (["--data.name", "mnist"], "ghostjax data prepare mnist"),
 }
 

@@ -13,7 +13,7 @@ from ghostjax.data import Partition, Split, roles
 from ghostjax.defenses import ghost_plus as module
 from ghostjax.defenses.generator import generator
 from ghostjax.defenses.ghost_plus import Settings, ghost_plus
-from ghostjax.layers import Conv
+from ghostjax.layers import BatchNorm, Conv, Dropout
 from ghostjax.stego.lsb import lsb
 from ghostjax.train import Recipe
 
@@ -174,6 +174,78 @@ def test_one_generator_a_label_answers_with_the_secrets_label(task):
     assert row["accuracy_public"] > 95
 
 
+def test_one_generator_for_all_labels_reads_what_the_stego_reveals(task):
+    row, params, _ = measured(defend(150, rate=3e-3, sees="revealed"), task)
+    assert row["accuracy_secret"] > row["control_shuffled_secret"] + 20
+    assert row["uses_secret"]
+
+
+def test_a_generator_whose_answer_is_one_label_uses_no_secret(task):
+    """Universal: the stego method hides nothing, so nothing can be read."""
+    blank = HIDING._replace(hide=lambda learned, cover, secret: cover)
+    settings = Settings(Recipe(60), 32)
+    defense = ghost_plus(EDGE, CLOUD, SHAPE, blank, settings, learning_rate=3e-3)
+    row, _, _ = measured(defense, task)
+    assert row["accuracy_secret"] > 25, "it does answer with sensitive labels"
+    assert row["uses_secret"] is False
+
+
+def test_the_network_is_frozen_in_inference_mode(task):
+    """Batch norm's running statistics, no dropout, and neither moves."""
+    place = [name for name, _ in NETWORK].index("pool1")
+    rest = (("bn", BatchNorm()), ("drop", Dropout(0.5)), *NETWORK[place + 1 :])
+    image = jnp.zeros((1, *SHAPE))
+    network = (*NETWORK[: place + 1], *rest)
+    variables = chain.init(network, jax.random.key(0), image)
+    stegos = task.images[:8] / 255
+    params = chain.init(SMALL, jax.random.key(1), stegos)
+    halves = chain.select(EDGE, variables), chain.select(rest, variables)
+    one, cold = jnp.float32(1), jnp.asarray(False)
+    batch = module._Batch(stegos, stegos[..., :0], task.labels[:8], *halves, one, cold)
+    loss = module._loss(EDGE, rest, SMALL, Settings(Recipe(1), 8))
+    _, (state, found) = loss(params, {}, jax.random.key(2), batch)
+    added = jnp.tanh(chain.apply(SMALL, params, stegos))
+    shown = jnp.clip(stegos + added, 0, 1)
+    logits = np.asarray(chain.apply(network, variables, shown), np.float64)
+    wrong = logsumexp(logits, 1) - logits[np.arange(8), np.asarray(task.labels[:8])]
+    assert found["adversarial"] == pytest.approx(wrong.mean(), rel=1e-4)
+    assert state == {}
+
+
+def test_each_label_s_generator_learns_from_its_own_secrets_alone(task):
+    settings = Settings(Recipe(2), 16, generators="label")
+    draw = module._draw(HIDING, settings, 4)
+    data = module._Data(task, jnp.float32(1), jnp.asarray([2, 3]))
+    batch = draw(jax.random.key(0), 0, data)
+    assert batch.labels.shape == (2, 16)
+    assert set(np.asarray(batch.labels[0])) == {2}
+    assert set(np.asarray(batch.labels[1])) == {3}
+    layers = generator(SHAPE, 1, 8)
+    loss = module._loss(EDGE, CLOUD, layers, settings)
+    single = module._loss(EDGE, CLOUD, layers, settings._replace(generators="one"))
+    first = [
+        chain.init(layers, jax.random.key(i), jnp.zeros((1, *SHAPE))) for i in (0, 1)
+    ]
+    bank = jax.tree.map(lambda *leaves: jnp.stack(leaves), *first)
+    whole = jax.jit(jax.grad(lambda p: loss(p, {}, None, batch)[0]))(bank)
+    for place, params in enumerate(first):
+        own = batch._replace(
+            stegos=batch.stegos[place],
+            beside=batch.beside[place],
+            labels=batch.labels[place],
+        )
+        alone = jax.jit(jax.grad(lambda p, own=own: single(p, {}, None, own)[0]))(
+            params
+        )
+        jax.tree.map(
+            lambda many, one, place=place: np.testing.assert_allclose(
+                many[place], one, rtol=2e-3, atol=2e-4
+            ),
+            whole,
+            alone,
+        )
+
+
 @pytest.mark.parametrize("sees", ["stego", "revealed"])
 def test_the_generator_sees_what_the_stego_method_reveals_or_the_stego_alone(
     task, sees
@@ -210,6 +282,11 @@ def test_images_of_another_shape_are_refused_in_one_line(task):
     other = task._replace(images=task.images[:, ::2, ::2])
     with pytest.raises(ValueError, match=words):
         defense.fit(jax.random.key(1), other, untrained)
+    wide = ghost_plus(EDGE, CLOUD, (32, 32, 1), HIDING, Settings(Recipe(1)))
+    other = task._replace(images=jnp.zeros((4, 32, 32, 1), jnp.uint8))
+    with pytest.raises(ValueError, match="network is not for the generator's") as error:
+        wide.fit(jax.random.key(1), other, untrained)
+    assert "\n" not in str(error.value)
 
 
 def test_an_attacker_gets_a_generators_pairs_only_where_he_needs_them(task):

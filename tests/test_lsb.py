@@ -87,6 +87,17 @@ def test_float_interface_is_exact(bits):
     assert jnp.array_equal(shown, reveal_bits(wanted, bits) / 255)
 
 
+def test_what_another_method_learned_is_refused_in_one_line():
+    image, learned = jnp.zeros((1, 4, 4, 1)), {"hide": jnp.zeros(3)}
+    for call in (
+        lambda: lsb(3).hide(learned, image, image),
+        lambda: lsb(3).reveal(learned, image),
+    ):
+        with pytest.raises(ValueError, match="LSB learns nothing") as error:
+            call()
+        assert "\n" not in str(error.value)
+
+
 def test_floats_are_rounded_to_the_nearest_level():
     levels = np.arange(256)
     for shift in (-0.4, 0.4):

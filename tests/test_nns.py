@@ -19,8 +19,9 @@ PARAMETERS = {"n16": 20e3, "n32": 77e3, "muzio65": 486e3, "baluja50": 2.65e6}
 PLAIN = Defense("hide", None, None, None, None, hides=True)
 
 
-def trained(steps, network="n16", **rest):
-    settings = Settings(Recipe(steps, "adam", "cosine"), network, batch_size=32)
+def trained(steps, network="n16", distance="squared", **rest):
+    recipe = Recipe(steps, "adam", "cosine")
+    settings = Settings(recipe, network, distance, batch_size=32)
     rates = {"learning_rate": 3e-3, "beta": 0.5, **rest}
     method = nns(SHAPE, settings, **rates)
     images = jnp.asarray(bars(0, 256)[0])
@@ -161,7 +162,7 @@ def test_beta_falls_over_the_first_half():
     np.testing.assert_allclose(betas, [0.8, 0.4, 0.2, 0.2], rtol=1e-5)
 
 
-def test_hiding_is_measured_and_networks_that_hide_nothing_are_refused(learned):
+def test_hiding_is_measured(learned):
     images, labels = bars(3, 120)
     split, partition = Split(images, labels), Partition((2, 3), (0, 1))
     pairs = utility.test_pairs(0, images, labels, partition)
@@ -172,9 +173,54 @@ def test_hiding_is_measured_and_networks_that_hide_nothing_are_refused(learned):
     assert row["psnr_cover_stego_min"] <= row["psnr_cover_stego_mean"]
     assert row["psnr_cover_stego_mean"] <= row["psnr_cover_stego_max"]
     assert row["psnr_revealed_secret_mean"] > row["psnr_mean_image_secret_mean"] + 5
-    blank, unread, _ = trained(5, beta=1e-6)
-    with pytest.raises(ValueError, match="hides nothing: what it reveals is"):
-        hiding.measure(blank, unread, *own)
+    hiding.require_hidden(method, params, split)
+    hiding.require_hidden(lsb(3), (), split)
+
+
+@pytest.mark.parametrize("how", [{"beta": 1e-6}, {"distance": "absolute"}])
+def test_networks_that_hide_nothing_are_refused(how):
+    blank, unread, _ = trained(5 if "beta" in how else 300, **how)
+    with pytest.raises(ValueError, match="hides nothing: what it reveals is") as error:
+        hiding.require_hidden(blank, unread, Split(*bars(3, 120)))
+    assert "\n" not in str(error.value)
+
+
+def test_beta_is_traced_and_a_start_of_its_own_is_kept():
+    settings = Settings(Recipe(3), "n16", batch_size=8)
+    images = jnp.asarray(bars(0, 32)[0])
+
+    def learned(beta, first=None):
+        method = nns(SHAPE, settings, beta=beta, beta_start=first)
+        return method.fit(jax.random.key(0), images, train.fit)[0]["reveal"]
+
+    betas = jnp.asarray([0.25, 1.0])
+    for first in (None, jnp.float32(2.0)):
+        together = jax.vmap(lambda beta, first=first: learned(beta, first))(betas)
+        for place, beta in enumerate(betas):
+            alone = learned(float(beta), first)
+            jax.tree.map(
+                lambda many, one, place=place: np.testing.assert_allclose(
+                    many[place], one, atol=1e-4
+                ),
+                together,
+                alone,
+            )
+    one, other = (jax.tree.leaves(learned(0.25, f)) for f in (None, 2.0))
+    assert not np.allclose(one[0], other[0], atol=1e-4)
+
+
+def test_every_channel_of_a_colour_secret_counts():
+    method = nns((12, 12, 3), Settings(Recipe(1), "n16"))
+    draw = np.random.default_rng(0)
+    cover, secret = (
+        jnp.asarray(draw.uniform(size=(2, 12, 12, 3)), jnp.float32) for _ in range(2)
+    )
+    params = method.init(jax.random.key(0), cover, secret)
+    stego = method.hide(params, cover, secret)
+    assert method.reveal(params, stego).shape == stego.shape == cover.shape
+    for channel in range(3):
+        other = secret.at[..., channel].set(1 - secret[..., channel])
+        assert not np.array_equal(method.hide(params, cover, other), stego)
 
 
 def test_lsb_hides_as_its_closed_form_says():

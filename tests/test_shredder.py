@@ -100,6 +100,33 @@ def test_a_bank_of_one_is_the_first_of_three(task):
     assert not np.allclose(three[0], three[1], atol=1e-2)
 
 
+def test_a_bank_of_one_is_a_single_tensor_s_own_training(task):
+    """No bank, no vmap: one tensor and the loss as it is written."""
+    weight = 0.5
+    own = {"noise_weight": weight, "inverse_snr": 1e9}  # lambda stays
+    _, params, _ = fitted(task, 20, members=1, **own)
+    start_key, train_key = jax.random.split(jax.random.key(0))
+    start = jax.random.laplace(jax.random.fold_in(start_key, 0), (12, 12, 8))
+
+    def loss(noise, model_state, key, batch):
+        logits = chain.apply(CLOUD, batch.cloud, batch.features + noise[None])
+        ways = jax.nn.log_softmax(logits)[jnp.arange(32), batch.labels]
+        return -ways.mean() - weight * jnp.abs(noise).mean(), (model_state, {})
+
+    state, _ = train.fit(
+        train_key,
+        0.1 * start,
+        {},
+        module._Data(task, jnp.float32(1), jnp.float32(1), jnp.float32(1)),
+        5e-2,
+        loss=loss,
+        draw=module._draw(EDGE, 32),
+        recipe=Recipe(20),
+    )
+    assert float(jnp.abs(state.params - 0.1 * start).max()) > 0.5, "it has learned"
+    np.testing.assert_allclose(params["noise"][0], state.params, atol=2e-5)
+
+
 def test_each_image_gets_one_of_the_bank_all_alike_often():
     bank = jnp.repeat(jnp.arange(8.0)[:, None], 3, 1)
     drawn = np.asarray(sample(jax.random.key(0), bank, 4000, "member"))
@@ -126,7 +153,7 @@ def test_fitted_noise_is_laplace_with_the_bank_s_mean_and_deviation():
 
 @pytest.mark.parametrize("sampling", ["member", "fitted"])
 def test_what_is_sent_has_the_1_over_snr_of_the_row(task, sampling):
-    defense, params, _ = fitted(task, 5, sampling=sampling, scale=0.3)
+    defense, params, _ = fitted(task, 5, sampling=sampling, initial_scale=0.3)
     images = jnp.asarray(task.images[:512], jnp.float32) / 255
     clean = np.asarray(chain.apply(EDGE, task.edge_variables, images))
     sent = np.asarray(defense.encode_public(params, jax.random.key(1), images))
@@ -149,7 +176,7 @@ def test_features_of_zero_have_no_ratio(task):
     [
         ({"members": 0}, "members = 0"),
         ({"sampling": "mean"}, "sampling is 'mean'"),
-        ({"scale": 0.0}, "scale = 0.0"),
+        ({"initial_scale": 0.0}, "initial_scale = 0.0"),
         ({"noise_weight": -1.0}, "noise_weight = -1.0"),
         ({"inverse_snr": 0.0}, "inverse_snr = 0.0"),
         ({"decay": 1.5}, "decay = 1.5"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ghostjax import findings, report, tradeoff
+from ghostjax import findings, report, tables, tradeoff
 
 BLIND = {f"{score}_black_secret_mean": v for score, v in (("ssim", 0.3), ("psnr", 9.0))}
 
@@ -104,6 +104,47 @@ def test_the_figure_has_a_panel_a_ratio_and_every_point_where_it_belongs():
     assert drawn(axes[2])["arden, scale 1, 5"] == [(14.0, 95.0), (9.0, 60.0)]
     first, second = axes[0].collections[1].get_sizes()
     assert first < second, "dots grow along the strengths"
+
+
+def shredder(wanted, accuracy, reached, gamma="2:8"):
+    own = {"defense.inverse_snr": wanted, "inverse_snr": reached}
+    return row("shredder", accuracy, "inverse", 0.8, 20.0, gamma, **own)
+
+
+def test_a_learned_noise_is_named_by_the_1_over_snr_it_has_reached():
+    rows = [*ROWS, shredder(1.0, 98.0, 3.25), shredder(100.0, 97.0, 59.96)]
+    last = points(rows)[-1]
+    assert last.strength == {"defense.inverse_snr": 59.96}
+    shown = tradeoff.table(points(rows))
+    place = list(shown.head).index("1/SNR")
+    assert shown.lines[-1][0] == "shredder inverse_snr 60"
+    assert shown.lines[-1][place] == "60" and shown.lines[0][place] == "–"
+
+
+def test_fig_8_as_printed_has_each_rival_over_its_own_budget():
+    rows = [*ROWS, shredder(1.0, 98.0, 3.25), shredder(100.0, 97.0, 59.96)]
+    axes = tradeoff.budgets(points(rows)).axes
+    labels = [ax.get_xlabel() for ax in axes]
+    assert labels == ["published ε", "published ε", "1/SNR", "1/SNR"]
+    (rival, level) = sorted(axes[0].lines, key=lambda line: line.get_linestyle())
+    assert list(zip(*rival.get_data(), strict=True)) == [(0.4, 60.0), (2.0, 95.0)]
+    assert list(level.get_ydata()) == [97.0, 97.0]  # GHOST has no budget
+    (rival, _) = sorted(axes[2].lines, key=lambda line: line.get_linestyle())
+    assert list(zip(*rival.get_data(), strict=True)) == [(3.25, 98.0), (59.96, 97.0)]
+    plain = [ROWS[0], row("noise", 90.0, "rmle", 0.3, 9.0)]
+    assert tradeoff.budgets(points(plain)) is None
+
+
+def test_no_epsilon_is_shown_as_a_guarantee():
+    assert "no guarantee" in tables.label("epsilon_published")
+    assert "no guarantee" in tradeoff.table(points()).note
+    assert "no ε here is a guarantee" in tradeoff.BUDGETS
+
+
+def test_what_is_read_before_the_denoiser_counts_as_the_attack_without_it():
+    own = {"ssim_extracted_before_secret_mean": 0.8, "denoise": "cda"}
+    found = points([{**ROWS[0], **own}, *ROWS[2:]])[0]
+    assert (found.ssim, found.words) == (0.8, "rmle, read out")
 
 
 def drawn(ax):

@@ -37,6 +37,25 @@ def resumable(folder, **changes):
     )
 
 
+def test_a_step_takes_its_state_s_buffers_and_run_leaves_the_caller_s(monkeypatch):
+    def step(carry, index):
+        return carry + 1, carry.sum()
+
+    given = jnp.zeros(1000)
+    donated = []
+    whole = loop._stepped
+
+    def spy(step, donate):
+        donated.append(donate)
+        return whole(step, donate)
+
+    monkeypatch.setattr(loop, "_stepped", spy)
+    last, _ = loop.run(step, given, 3, scanned=False)
+    assert donated == [True] and float(given.sum()) == 0 and float(last[0]) == 3
+    whole(step, True)(given, jnp.int32(0))
+    assert given.is_deleted(), "the old state's memory is the new one's"
+
+
 @pytest.mark.parametrize("optimizer", train.OPTIMIZERS)
 @pytest.mark.parametrize("schedule", train.SCHEDULES)
 def test_finds_the_known_answer(optimizer, schedule):

@@ -88,6 +88,26 @@ def test_a_cloud_that_answers_for_covers_is_seen_through():
     assert measured["accuracy_public"] == 0
 
 
+def test_the_cover_only_control_is_of_what_a_perturbed_cover_says():
+    def add(params, stegos, secrets):
+        assert stegos.shape == secrets.shape
+        return stegos + 10 / 255  # the next label
+
+    made = answering(lambda label: label, lambda label: label)._replace(perturb=add)
+    shared = jax.random.key(0), IMAGES, LABELS, PAIRS, PARTITION, 0
+    measured = utility.measure(made, (), *shared)
+    wanted = LABELS[PAIRS.covers] + 1 == LABELS[PAIRS.secrets]
+    assert measured["control_cover_only"] == pytest.approx(100 * wanted.mean())
+    assert 20 < measured["control_cover_only"] < 80
+
+
+def test_what_hides_nothing_has_no_cover():
+    made = answering(lambda label: label, lambda label: label)._replace(hides=False)
+    shared = jax.random.key(0), IMAGES, LABELS, PAIRS, PARTITION, 0
+    measured = utility.measure(made, (), *shared)
+    assert "control_cover_only" not in measured and "uses_secret" not in measured
+
+
 def test_batches_do_not_change_answers():
     answers = utility.answers(
         lambda params, key, images: label_of(images),

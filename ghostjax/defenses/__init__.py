@@ -134,7 +134,7 @@ def _shredder(
         shredder.Settings(
             recipe, section.batch_size, section.members, section.sampling
         ),
-        scale=section.initial_scale,
+        initial_scale=section.initial_scale,
         noise_weight=section.noise_weight,
         inverse_snr=section.inverse_snr,
         decay=section.decay,
