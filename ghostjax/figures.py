@@ -48,7 +48,7 @@ def columns(arrays: Mapping[str, np.ndarray], bits: int | None) -> list[Column]:
     Args:
       arrays: "cover", "secret", "stego", "perturbed", "reconstruction", "extracted",
         "revealed" as uint8 [n, H, W, C], and "cover_label", "secret_label", "answer" as
-        int [n]; what is missing is left out.
+        int [n]; "denoised", of the reconstruction, 0 or 1; what is missing is left out.
       bits: zeta of the LSB method, None for other methods.
 
     Returns:
@@ -77,6 +77,7 @@ def columns(arrays: Mapping[str, np.ndarray], bits: int | None) -> list[Column]:
     if found is not None:
         against = _decibels(found, secret)
         title, by = "reconstruction", "by the attacker"
+        by += ", denoised" if arrays.get("denoised", 0) else ""
         made.append(Column("reconstruction", title, by, found, against))
     low = arrays.get("extracted")
     if low is None and found is not None and stego is not None and bits:

@@ -118,6 +118,7 @@ def measure(
     arrays = {name: np.asarray(x, np.uint8) for name, x in shown.items()}
     arrays |= {name: labels[:_SHOWN] for name, labels in about.items()}
     arrays["bits"] = np.int32(bits if stego else 0)
+    arrays["denoised"] = np.int32(denoised)
     return Leakage(row, arrays, history)
 
 

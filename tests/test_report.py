@@ -297,6 +297,17 @@ def test_columns_name_labels_answers_and_bits():
     assert (low.images == arrays_of()["extracted"]).all()
 
 
+def test_a_perturbed_stego_and_a_denoised_picture_are_columns_of_their_own():
+    arrays = arrays_of()
+    arrays["perturbed"] = arrays["cover"] ^ 1  # one grey level everywhere: 48.13 dB
+    arrays["denoised"] = np.int32(1)
+    shown = {column.name: column for column in figures.columns(arrays, BITS)}
+    assert list(shown).index("perturbed") < list(shown).index("reconstruction")
+    assert (shown["perturbed"].images == arrays["perturbed"]).all()
+    assert {caption.text for caption in shown["perturbed"].captions} == {"48.1 dB"}
+    assert shown["reconstruction"].subtitle == "by the attacker, denoised"
+
+
 def test_gain_without_bits_makes_a_learned_difference_visible():
     cover = np.zeros((2, 8, 8, 3), np.uint8)
     assert figures.difference_gain(cover, cover + np.uint8(10), None) == 25
