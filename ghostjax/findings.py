@@ -12,16 +12,17 @@ from ghostjax.tables import BASELINES, NONE, Row, cell, count, number
 CLEARLY = 1.0  # points, at least, that an accuracy must stand above a control
 PUBLIC_LOSS = 1.0  # points of public accuracy that hiding may cost
 CALLED_SENSITIVE = 1.0  # percent of clean covers that may be called sensitive
-_TOLD = ("secret", "label")  # what a GHOST+ generator may see that the cloud cannot
 RESEMBLES = 0.5  # mean SSIM from which the attacker's pictures show the secret
 
 EXTRACTED = "the secret read out of the reconstruction"
 BEFORE = f"{EXTRACTED} before it was denoised"
-_ATTACKED = {
+ATTACKED = {
     "reconstruction": "the reconstruction",
     "extracted": EXTRACTED,
     "extracted_before": BEFORE,
 }
+"""The pictures that an attacker may end with, and what they are."""
+_MORE = ("secret", "label")  # what a GHOST+ generator may see that no stego shows
 
 
 class Way(NamedTuple):
@@ -137,7 +138,7 @@ def _hidden(row: Row) -> bool:
 def ways(row: Row) -> list[Way]:
     """The attacker's ways to the secret that the row has, the best, by SSIM, first."""
     found = []
-    for name, words in _ATTACKED.items():
+    for name, words in ATTACKED.items():
         likeness = number(row, f"ssim_{name}_secret_mean")
         decibels = number(row, f"psnr_{name}_secret_mean")
         if decibels is not None or likeness is not None:
@@ -166,7 +167,7 @@ def _nothing(row: Row) -> str:
     """Says so where a picture without any feature has as good a PSNR and SSIM."""
     best = []
     for score in ("psnr", "ssim"):
-        found = [number(row, f"{score}_{name}_secret_mean") for name in _ATTACKED]
+        found = [number(row, f"{score}_{name}_secret_mean") for name in ATTACKED]
         guessed = {
             name: value
             for name in BASELINES
@@ -213,13 +214,13 @@ def _other_cautions(row: Row) -> list[str]:
     called = number(row, "covers_called_sensitive") if _hidden(row) else None
     if called is not None and called > CALLED_SENSITIVE:
         said.append(f"{called:.2f} % of clean covers are called sensitive.")
-    if row.get("defense.sees") in _TOLD or row.get("defense.generators") == "label":
+    if row.get("defense.sees") in _MORE or row.get("defense.generators") == "label":
         said.append(
             "The generator was told more than the stego shows, the secret or its "
             "label: the accuracy says how strong its perturbations are, not how well "
             "stegos are read."
         )
-    for name, words in _ATTACKED.items():
+    for name, words in ATTACKED.items():
         likeness = number(row, f"ssim_{name}_secret_mean")
         if likeness is not None and likeness >= RESEMBLES:
             said.append(

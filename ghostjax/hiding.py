@@ -57,7 +57,6 @@ def measure(
       must beat; of a defense that perturbs, PSNR and SSIM of cover_perturbed and the
       perturbation's norms, perturbation_l2 and perturbation_linf, pixels in [0, 1]; and
       examples.
-
     """
     mean = _mean(train)
     found: dict[str, list[np.ndarray]] = {}
@@ -97,7 +96,7 @@ def require_hidden(stego: Stego, learned: Any, train: Split) -> None:
         learned, None, np.roll(secret, 1, 0), secret, _mean(train)
     )
     revealed, mean_image = (
-        float(found[f"psnr_{name}_secret"].mean())
+        metrics.summarise(found[f"psnr_{name}_secret"]).mean
         for name in ("revealed", "mean_image")
     )
     if not revealed >= mean_image + _MARGIN:

@@ -18,12 +18,11 @@ from rich.console import Console
 
 from ghostjax import chain, charts, config, page, report, sweep, tables, zoo
 from ghostjax.device import LIMITS, cost
+from ghostjax.findings import ATTACKED
 from ghostjax.layers import Normalize
 from ghostjax.sections import Config
 from ghostjax.sweep import Sweep
 from ghostjax.tables import Row, Table
-
-_SEEN = ("reconstruction", "extracted")  # pictures that the attacker may end with
 
 
 class Choice(NamedTuple):
@@ -170,7 +169,7 @@ def _row(base: Config, cut: str, seen: Mapping[str, Row]) -> dict[str, Any]:
     }
     for attack, own in seen.items():
         for score in ("psnr", "ssim"):
-            values = [tables.number(own, f"{score}_{x}_secret_mean") for x in _SEEN]
+            values = [tables.number(own, f"{score}_{x}_secret_mean") for x in ATTACKED]
             row[f"{score} {attack}"] = max(v for v in values if v is not None)
     for score in ("psnr", "ssim"):
         row[f"worst_{score}"] = max(row[f"{score} {attack}"] for attack in seen)

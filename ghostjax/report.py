@@ -97,7 +97,7 @@ def compare(folders: Sequence[Path], output: Path) -> Path:
         body.append(page.table(table))
         if (figure := tradeoff.budgets(points)) is not None:
             path, title = pictures / "budgets.png", "Accuracy over each rival's budget"
-            body.append(page.chart(figure, path, title, tradeoff.BUDGETS))
+            body.append(page.chart(figure, path, title, tradeoff.BUDGETS_CAPTION))
     for chart in charts.charts(rows, keys):
         path = pictures / f"{chart.name}.png"
         body.append(page.chart(chart.figure, path, chart.title, chart.caption))

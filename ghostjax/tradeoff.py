@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ghostjax import findings, tables
 from ghostjax.figures import COLOURS, FAINT, tidy
 from ghostjax.tables import BASELINES, NONE, Row, Table, number
 
 _DRAWS = ("seed", "sensitive_labels")
+_REACHED = {"defense.inverse_snr": "inverse_snr", "defense.bound": "bound"}
 _STRENGTHS = {"epsilon_published": "published ε", "inverse_snr": "1/SNR"}
 _PANELS = (("ssim", "best attack's SSIM"), ("psnr", "best attack's PSNR (dB)"))
 
@@ -27,7 +29,7 @@ class Point(NamedTuple):
     """A defense at one strength and ratio, against the best of its attackers."""
 
     row: Row  # of the run whose attack had the best SSIM
-    strength: dict[str, Any]  # the settings that tell it from its defense's others
+    strength: dict[str, Any]  # what tells it from its defense's others, as reached
     ssim: float  # the best mean SSIM against the secrets
     psnr: float  # the best mean PSNR, perhaps another attack's
     words: str  # the attack of the best SSIM
@@ -110,37 +112,35 @@ def figure(shown: Sequence[Point]) -> Figure:
 def budgets(shown: Sequence[Point]) -> Figure | None:
     """Sensitive accuracy over each rival's own budget, as GHOST Fig. 8 has it.
 
-    A row a budget, a column a ratio. Defenses without any budget are level lines;
-    None where all are.
+    A row a budget, a column a ratio. Defenses without any (finite) budget are level
+    lines; None where all are.
     """
-    known = [key for key in _STRENGTHS if any(p.row.get(key) for p in shown)]
+    known = [key for key in _STRENGTHS if any(number(p.row, key) for p in shown)]
     if not known:
         return None
     ratios = list(dict.fromkeys(str(point.row.get("gamma")) for point in shown))
     size = 1.6 + 3.3 * len(ratios), 0.6 + 3 * len(known)
     made = Figure(figsize=size, layout="constrained")
     axes = made.subplots(len(known), len(ratios), squeeze=False, sharey=True)
-    named = {}
+    colours, named = _colours(shown), {}
     for line, budget in zip(axes, known, strict=True):
         line[0].set_ylabel("accuracy, sensitive images (%)")
         for ax, ratio in zip(line, ratios, strict=True):
-            here = [point for point in shown if str(point.row.get("gamma")) == ratio]
-            for name, colour in _colours(shown).items():
-                own = [point.row for point in here if _kind(point.row) == name]
-                spent = sorted(
-                    (row[budget], row["accuracy_secret"])
-                    for row in own
-                    if number(row, budget)
-                )
-                if spent:
-                    named[name] = ax.plot(*zip(*spent, strict=True), "o-", c=colour)[0]
+            rows = [p.row for p in shown if str(p.row.get("gamma")) == ratio]
+            for name, colour in colours.items():
+                own = [row for row in rows if _kind(row) == name]
+                if any(number(row, budget) for row in own):
+                    named[name] = _over(ax, own, budget, colour)
                 elif not any(number(row, key) for row in own for key in known):
                     for row in own:
                         height = row["accuracy_secret"]
                         named[name] = ax.axhline(height, c=colour, ls="--")
-            spent = {p.row[budget] for p in here if number(p.row, budget)}
+            ticks = {
+                _short(row[budget]): row[budget] for row in rows if row.get(budget)
+            }
+            ticks = {word: x for word, x in ticks.items() if np.isfinite(x)}
             ax.set(xscale="log", xlabel=_STRENGTHS[budget])
-            ax.set_xticks(sorted(spent), map(_short, sorted(spent)))
+            ax.set_xticks([*ticks.values()], [*ticks])
             ax.minorticks_off()
             tidy(ax)
     for ax, ratio in zip(axes[0], ratios, strict=True):
@@ -149,10 +149,18 @@ def budgets(shown: Sequence[Point]) -> Figure | None:
     return made
 
 
-BUDGETS = (
+def _over(ax: Axes, rows: Sequence[Row], budget: str, colour: str) -> Line2D:
+    """Accuracies over a budget, where it is finite."""
+    spent = [
+        (row[budget], row["accuracy_secret"]) for row in rows if number(row, budget)
+    ]
+    return ax.plot(*zip(*sorted(spent), strict=True), "o-", c=colour)[0]
+
+
+BUDGETS_CAPTION = (
     "As GHOST Fig. 8 compares them: each rival over its own budget. The budgets are "
     "not alike, no ε here is a guarantee, and what an attacker gets is in the other "
-    "figure. Dashed: defenses without a budget."
+    "figure. Dashed: defenses without a budget; an infinite one is not shown."
 )
 CAPTION = (
     "Up and to the left is better: answers are right and pictures are not. Dots grow "

@@ -218,3 +218,11 @@ def test_strided_and_transposed_convolutions_are_xlas(stride):
     )
     wanted = back[:, : 10 * stride + 3, : 12 * stride + 3]
     np.testing.assert_allclose(layer.apply(variables, x), wanted, atol=1e-4)
+
+
+def test_variables_fit_the_chain_and_the_images_that_they_were_made_for():
+    network = zoo.network("cnn2").build(10)
+    variables = chain.init(network, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    assert chain.fits(network, (28, 28, 1), variables)
+    assert not chain.fits(network, (32, 32, 1), variables), "another dense layer"
+    assert not chain.fits(network[:-1], (28, 28, 1), variables)

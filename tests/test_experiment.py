@@ -137,7 +137,8 @@ def test_a_stego_network_is_read_out_before_the_denoiser_too(finished):
     assert row["stego"] == "nns" and row["bits"] == 0 and row["denoise"] == "cda"
     both = [f"psnr_{n}_secret_mean" for n in ("extracted", "extracted_before")]
     assert all(np.isfinite(row[name]) for name in both) and row[both[0]] != row[both[1]]
-    assert row["psnr_revealed_secret_mean"] > row["psnr_mean_image_secret_mean"] + 1
+    read = row["psnr_revealed_secret_mean"] - row["psnr_mean_image_secret_mean"]
+    assert read > 4  # 10 dB measured
     assert isinstance(row["uses_secret"], bool)
     shutil.rmtree(folder)
 

@@ -187,7 +187,7 @@ def test_a_generator_whose_answer_is_one_label_uses_no_secret(task):
     defense = ghost_plus(EDGE, CLOUD, SHAPE, blank, settings, learning_rate=3e-3)
     row, _, _ = measured(defense, task)
     assert row["accuracy_secret"] > 25, "it does answer with sensitive labels"
-    assert row["uses_secret"] is False
+    assert abs(row["accuracy_secret"] - row["control_shuffled_secret"]) < 20
 
 
 def test_the_network_is_frozen_in_inference_mode(task):

@@ -85,6 +85,19 @@ def test_a_cut_without_a_number_keeps_no_limit():
     assert partitioning.recommend(rows, {"max_ssim": 0.3}).cut == "fc1"
 
 
+def test_a_cut_counts_the_best_of_all_pictures_that_the_attacker_has():
+    base = config.Config()
+    seen = {"stego": "lsb", "accuracy_secret": 97.0}
+    for name, value in (("reconstruction", 0.05), ("extracted", 0.06)):
+        seen |= {f"{s}_{name}_secret_mean": value for s in ("ssim", "psnr")}
+    read = {f"{s}_extracted_before_secret_mean": 0.4 for s in ("ssim", "psnr")}
+    worst = [
+        partitioning._row(base, "pool1", {"rmle": row})["worst_ssim"]
+        for row in (seen, seen | read)
+    ]
+    assert worst == [0.06, 0.4]
+
+
 CONFIG = """
 name = "where"
 [data]

@@ -368,6 +368,15 @@ def test_compare_makes_tables_a_page_and_the_gamma_chart(tmp_path):
     assert "differ in nothing" not in seen
 
 
+def test_compare_of_rivals_draws_leakage_and_budgets(tmp_path):
+    own = {"defense": "arden", "stego": "", "epsilon_published": 4.3}
+    runs = [make_run(tmp_path / "ghost"), make_run(tmp_path / "arden", **own)]
+    text = report.compare(runs, tmp_path / "out").read_text()
+    drawn = {path.name for path in (tmp_path / "out" / "pictures").iterdir()}
+    assert {"tradeoff.png", "budgets.png"} <= drawn
+    assert "no ε here is a guarantee" in text
+
+
 def test_compare_says_when_runs_look_alike(tmp_path):
     runs = [make_run(tmp_path / name, {}) for name in ("one", "two")]
     seen = words(report.compare(runs, tmp_path / "out").read_text())

@@ -138,7 +138,7 @@ def test_fig_8_as_printed_has_each_rival_over_its_own_budget():
 def test_no_epsilon_is_shown_as_a_guarantee():
     assert "no guarantee" in tables.label("epsilon_published")
     assert "no guarantee" in tradeoff.table(points()).note
-    assert "no ε here is a guarantee" in tradeoff.BUDGETS
+    assert "no ε here is a guarantee" in tradeoff.BUDGETS_CAPTION
 
 
 def test_what_is_read_before_the_denoiser_counts_as_the_attack_without_it():

@@ -114,7 +114,7 @@ def ghost_plus(
 
     Raises:
       ValueError: an image size that the generator does not fit; an unknown choice; when
-        called, images of another shape; in `fit`, a network for images of another.
+        called, images of another shape; in `fit`, a network made for other images.
     """
     classes = cloud[-1][1].features
     channels = image_shape[-1] + _require_known(settings, image_shape[-1], classes)

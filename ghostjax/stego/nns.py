@@ -91,9 +91,10 @@ def nns(
       settings: static choices.
       learning_rate: peak rate; traced.
       beta: weight of the secret's error; traced.
-      beta_start: its weight at first, from which it falls to `beta` geometrically over
-        the first half of the steps; traced. None: `beta` throughout. With a small beta
-        from the start nothing is hidden for long, and a good cover wants a small one.
+      beta_start: its weight at first, above 0, from which it falls to `beta`
+        geometrically over the first half of the steps; traced. None: `beta` throughout.
+        With a small beta from the start nothing is hidden for long, and a good cover
+        wants a small one.
 
     Returns:
       A Stego with params {"prep", "hide", "reveal"}. Its metrics are cover_error and
