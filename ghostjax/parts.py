@@ -37,10 +37,11 @@ def trainer(folder: Path, name: str, console: Console) -> Callable[..., Any]:
     def train(
         key, params, model_state, data, learning_rate, *, loss, draw, recipe, part=""
     ):
-        own, title = folder / part, f"{name} {part}".strip()
+        own, title = folder / part, name if part in ("", name) else f"{name} {part}"
         with lock(own, wait=True, console=console):
             done = checkpoint.latest(own)
-            _announce(own, title, done, recipe.steps, console)
+            kept = own.relative_to(folder.parent)
+            _announce(kept, title, done, recipe.steps, console)
             clock = {"began": time.monotonic()}
             with progress(console, title, recipe.steps) as show:
 
@@ -102,9 +103,9 @@ def lock(folder: Path, *, wait: bool, console: Console) -> Iterator[None]:
         yield
 
 
-def _announce(folder: Path, name: str, done: int, steps: int, console: Console) -> None:
+def _announce(kept: Path, name: str, done: int, steps: int, console: Console) -> None:
     if done == steps:
-        console.print(f"{name}  from the cache ({folder.name})", highlight=False)
+        console.print(f"{name}  from the cache ({kept})", highlight=False)
     elif done:
         console.print(f"{name}  continues at step {done} of {steps}", highlight=False)
 

@@ -185,7 +185,7 @@ class Arden:
     nullified: float = 0.1
     """mu: share of an image's values set to 0, drawn for each image."""
     scale: float = 5.0
-    """b of the Laplace noise, B / sigma."""
+    """b of the Laplace noise, B / sigma; says something beside the features' size."""
     bound: float = 0.0
     """B, of the features' infinity norm; 0: its median over training images."""
     noise_layer: str = ""
