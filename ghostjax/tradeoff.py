@@ -98,14 +98,18 @@ def figure(shown: Sequence[Point]) -> Figure:
         for ax, (score, label) in zip(column, _PANELS, strict=True):
             for name, colour in colours.items():
                 own = [point for point in here if _kind(point.row) == name]
-                _line(ax, own, score, colour, _series(shown, name))
+                if own:
+                    _line(ax, own, score, colour, _series(shown, name))
             _references(ax, here, score)
             ax.set_xlabel(label)
             tidy(ax)
     for ax in axes[:, 0]:
         ax.set_ylabel("accuracy, sensitive images (%)")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside right center", frameon=False)
+    named = {}  # a defense may be missing at a ratio
+    for ax in axes[0]:
+        handles, labels = ax.get_legend_handles_labels()
+        named = dict(zip(labels, handles, strict=True)) | named
+    made.legend(named.values(), named, loc="outside right center", frameon=False)
     return made
 
 

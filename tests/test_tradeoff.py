@@ -106,6 +106,16 @@ def test_the_figure_has_a_panel_a_ratio_and_every_point_where_it_belongs():
     assert first < second, "dots grow along the strengths"
 
 
+def test_a_defense_that_is_missing_at_a_ratio_is_in_the_legend_with_its_dots():
+    more = row("ghost_plus", 90.0, "rmle", 0.1, 8.0, gamma="4:6", stego="lsb")
+    figure = tradeoff.figure(points([*ROWS, more]))
+    assert set(drawn(figure.axes[0])) == {"ghost lsb", "arden, scale 1, 5"}
+    (legend,) = figure.legends
+    told = {text.get_text() for text in legend.get_texts()}
+    assert told == {"ghost lsb", "arden, scale 1, 5", "ghost_plus lsb"}
+    assert all(len(mark.get_sizes()) for mark in legend.legend_handles)
+
+
 def shredder(wanted, accuracy, reached, gamma="2:8"):
     own = {"defense.inverse_snr": wanted, "inverse_snr": reached}
     return row("shredder", accuracy, "inverse", 0.8, 20.0, gamma, **own)
