@@ -37,23 +37,24 @@ def main(names: list[str]) -> None:
     images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
     results: dict[str, Any] = {}
     for name in names or ["n16", "n32"]:
-        settings = nns.Settings(Recipe(STEPS), name, batch_size=BATCHES["nns"])
-        method = nns.nns(SHAPE, settings)
-        clock, told = clocked(BATCHES["nns"])
-        learned, _ = method.fit(jax.random.key(0), images, clock)
-        results[f"nns {name}"] = told
-        results[f"generator, stegos of {name}"] = generator(
-            method, learned, images, labels
-        )
-    results["generator, stegos of lsb"] = generator(lsb.lsb(3), (), images, labels)
+        for distance in ("squared", "ssim"):
+            settings = nns.Settings(Recipe(STEPS), name, distance, BATCHES["nns"])
+            method = nns.nns(SHAPE, settings)
+            clock, told = clocked(BATCHES["nns"])
+            learned, _ = method.fit(jax.random.key(0), images, clock)
+            results[f"nns {name}, {distance}"] = told
+        results |= generators(name, method, learned, images, labels)
+    results |= generators("lsb", lsb.lsb(3), (), images, labels)
     for name, told in results.items():
         print(name, told, flush=True)
     path = Path(__file__).parent / "results" / "stego_training.json"
     timing.write(path, results, batches=BATCHES, steps=STEPS, warmup=WARM)
 
 
-def generator(method: Any, learned: Any, images: jax.Array, labels: jax.Array) -> dict:
-    """A step of GHOST+ at pool1 of `cnn2`, whose weights do not matter here."""
+def generators(
+    name: str, method: Any, learned: Any, images: jax.Array, labels: jax.Array
+) -> dict[str, dict]:
+    """Steps of GHOST+ at pool1 of `cnn2`, whose weights do not matter here."""
     layers = zoo.network("cnn2").build(10)
     variables = chain.init(layers, jax.random.key(0), jnp.zeros((1, *SHAPE)))
     edge, cloud = chain.cut(layers, "pool1")
@@ -61,11 +62,14 @@ def generator(method: Any, learned: Any, images: jax.Array, labels: jax.Array) -
     rows = np.asarray(labels)
     covers, secrets = (jnp.asarray(np.flatnonzero(x)) for x in (rows < 6, rows >= 6))
     task = Task(*halves, images, labels, covers, secrets, learned)
-    settings = ghost_plus.Settings(Recipe(STEPS), BATCHES["generator"])
-    defense = ghost_plus.ghost_plus(edge, cloud, SHAPE, method, settings)
-    clock, told = clocked(BATCHES["generator"])
-    defense.fit(jax.random.key(1), task, clock)
-    return told
+    found = {}
+    for sees in ("stego", "revealed"):
+        settings = ghost_plus.Settings(Recipe(STEPS), BATCHES["generator"], sees=sees)
+        defense = ghost_plus.ghost_plus(edge, cloud, SHAPE, method, settings)
+        clock, told = clocked(BATCHES["generator"])
+        defense.fit(jax.random.key(1), task, clock)
+        found[f"generator, {name}, sees {sees}"] = told
+    return found
 
 
 def clocked(batch: int) -> tuple[Callable, dict[str, float]]:
