@@ -19,10 +19,11 @@ The paper's G sees the stego alone. `sees` = "revealed" shows it the same stego 
 as it is and as the stego method's own `reveal` reads it: what is hidden in grey levels
 that a convolution with instance norm can hardly tell apart is then in plain sight. The
 edge has more: `sees` hands G the secret itself beside the stego ("secret"), or its
-label ("label"); `generators` = "label" trains one for each sensitive label, the paper's
-alternative. An edge that trains G has all of f, and so the label at inference is f's
-own answer for the secret: it has no need of a cloud then, and what such a G reaches
-says how strong perturbations are, not how well stegos are read.
+label ("label": a fixed pattern in the label's own channel); `generators` = "label"
+trains one for each sensitive label, the paper's alternative. An edge that trains G has
+all of f, and so the label at inference is f's own answer for the secret: it has no need
+of a cloud then, and what such a G reaches says how strong perturbations are, not how
+well stegos are read.
 
 Source: GHOST Section VI, Algorithm 2. We deviate: 1e-12 inside the root of Eq. (5),
 whose gradient has no value at 0; clipping to [0, 1], which the paper does not mention.
@@ -235,8 +236,9 @@ def _beside(
         return stego.reveal(learned, stegos)
     if sees == "secret":
         return secrets
-    maps = jax.nn.one_hot(labels, classes)[:, None, None]
-    return jnp.broadcast_to(maps, (*stegos.shape[:3], classes))
+    # Not a constant: G's first instance norm takes away what is the same everywhere.
+    pattern = jax.random.uniform(jax.random.key(0), (1, *stegos.shape[1:3], 1))
+    return pattern * jax.nn.one_hot(labels, classes)[:, None, None]
 
 
 def _cross_entropy(logits: Array, labels: Array) -> Array:
