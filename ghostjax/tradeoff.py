@@ -20,6 +20,7 @@ from ghostjax.figures import COLOURS, FAINT, tidy
 from ghostjax.tables import BASELINES, NONE, Row, Table, number
 
 _DRAWS = ("seed", "sensitive_labels")
+# A setting and the column that says what it came to.
 _REACHED = {"defense.inverse_snr": "inverse_snr", "defense.bound": "bound"}
 _STRENGTHS = {"epsilon_published": "published ε", "inverse_snr": "1/SNR"}
 _PANELS = (("ssim", "best attack's SSIM"), ("psnr", "best attack's PSNR (dB)"))
@@ -191,9 +192,7 @@ def _point(group: Sequence[Row], keys: Sequence[str], rows: Sequence[Row]) -> Po
     best, row = max(found, key=lambda pair: pair[0].ssim)
     alike = [other for other in rows if _kind(other) == _kind(row)]
     strength = {
-        key: row.get(
-            key.split(".")[-1], row.get(key)
-        )  # what was reached, if it is said
+        key: row.get(_REACHED.get(key, key), row.get(key))
         for key in keys
         if key != "gamma" and len({str(other.get(key)) for other in alike}) > 1
     }

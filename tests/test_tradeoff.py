@@ -131,6 +131,13 @@ def test_a_learned_noise_is_named_by_the_1_over_snr_it_has_reached():
     assert shown.lines[-1][place] == "60" and shown.lines[0][place] == "–"
 
 
+def test_a_network_s_own_seed_is_not_taken_for_the_run_s():
+    rows = [{**r, "stego.seed": 5 + (r is ROWS[0])} for r in ROWS[:2]] + ROWS[2:]
+    rows[1] |= {"attack": "rmle"}
+    told = [p.strength for p in points(rows) if p.row["defense"] == "ghost"]
+    assert told == [{"stego.seed": 6}, {"stego.seed": 5}]
+
+
 def test_fig_8_as_printed_has_each_rival_over_its_own_budget():
     rows = [*ROWS, shredder(1.0, 98.0, 3.25), shredder(100.0, 97.0, 59.96)]
     axes = tradeoff.budgets(points(rows)).axes
