@@ -132,14 +132,15 @@ def budgets(shown: Sequence[Point]) -> Figure | None:
         line[0].set_ylabel("accuracy, sensitive images (%)")
         for ax, ratio in zip(line, ratios, strict=True):
             rows = [p.row for p in shown if str(p.row.get("gamma")) == ratio]
-            for name, colour in colours.items():
+            for place, (name, colour) in enumerate(colours.items()):
                 own = [row for row in rows if _kind(row) == name]
                 if any(number(row, budget) for row in own):
                     named[name] = _over(ax, own, budget, colour)
                 elif not any(number(row, key) for row in own for key in known):
+                    dashes = 4 * place, (4, 4)  # two at one height alternate
                     for row in own:
                         height = row["accuracy_secret"]
-                        named[name] = ax.axhline(height, c=colour, ls="--")
+                        named[name] = ax.axhline(height, c=colour, ls=dashes)
             ticks = {
                 _short(row[budget]): row[budget] for row in rows if row.get(budget)
             }

@@ -1,6 +1,9 @@
 """tradeoff.py: defenses side by side, each against the best of its attackers."""
 
+import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 
 from ghostjax import findings, report, tables, tradeoff
 
@@ -150,6 +153,20 @@ def test_fig_8_as_printed_has_each_rival_over_its_own_budget():
     assert list(zip(*rival.get_data(), strict=True)) == [(3.25, 98.0), (59.96, 97.0)]
     plain = [ROWS[0], row("noise", 90.0, "rmle", 0.3, 9.0)]
     assert tradeoff.budgets(points(plain)) is None
+
+
+def test_two_level_lines_at_one_height_are_both_seen():
+    rows = [ROWS[0], row("ghost_plus", 97.0, "rmle", 0.1, 9.0), *ROWS[2:4]]
+    made = tradeoff.budgets(points(rows))
+    canvas = FigureCanvasAgg(made)
+    canvas.draw()
+    (x0, _), (x1, _) = made.axes[0].bbox.get_points().astype(int)
+    inside = np.asarray(canvas.buffer_rgba())[:, x0:x1, :3]  # without the legend
+    levels = [line for line in made.axes[0].lines if line.get_linestyle() == "--"]
+    assert len(levels) == 2
+    for line in levels:
+        colour = np.rint(255 * np.array(to_rgb(line.get_color())))
+        assert (np.abs(inside - colour).max(axis=-1) < 30).sum() > 50
 
 
 def test_no_epsilon_is_shown_as_a_guarantee():
