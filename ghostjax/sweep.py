@@ -32,10 +32,13 @@ from ghostjax import config, tables
 from ghostjax.sections import Config
 from ghostjax.tables import Row, Table
 
+_HIDDEN = {"accuracy_secret": "secrets", "control_constant_answer": "constant answer"}
 _RESULTS = {
     "accuracy_all": "accuracy",
     "psnr_reconstruction_secret_mean": "PSNR",
     "ssim_reconstruction_secret_mean": "SSIM",
+    "ssim_extracted_secret_mean": "SSIM, read out",
+    "ssim_extracted_before_secret_mean": "SSIM, read out before denoising",
 }
 _JOINT = "*"  # the axis whose values are joint changes
 
@@ -173,9 +176,15 @@ def run_all(
 
 
 def results(sweep: Sweep, rows: Sequence[Row]) -> Table:
-    """One line a member: what varies, accuracy, and the attacker's pictures."""
+    """One line a member: what varies, accuracy, and the attacker's pictures.
+
+    The accuracy is of all labels' images; where any are hidden, theirs comes first.
+    """
+    heads = _RESULTS
+    if any(row.get("stego") for row in rows):
+        heads = _HIDDEN | _RESULTS
     values = {key: [value_of(m, key) for m in sweep.members] for key in telling(sweep)}
-    shown = [key for key in _RESULTS if any(row.get(key) is not None for row in rows)]
+    shown = [key for key in heads if any(row.get(key) is not None for row in rows)]
     lines = [
         [
             *(tables.text(own[place]) for own in values.values()),
@@ -183,7 +192,7 @@ def results(sweep: Sweep, rows: Sequence[Row]) -> Table:
         ]
         for place, row in enumerate(rows)
     ]
-    return Table("Results", [*values, *(_RESULTS[key] for key in shown)], lines)
+    return Table("Results", [*values, *(heads[key] for key in shown)], lines)
 
 
 def print_table(table: Table, console: Console) -> None:

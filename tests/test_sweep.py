@@ -265,6 +265,24 @@ def test_a_sweep_compares_its_members_in_order(ran):
     assert f"{float(rows[3]['accuracy_all']):.2f}" == d[2]
 
 
+def test_results_show_secrets_and_what_is_read_out_where_there_are_any(tmp_path):
+    found = load(tmp_path, "[sweep]\nseed = [0, 1]")
+    clean = {"accuracy_all": 99.0, "ssim_reconstruction_secret_mean": 0.05}
+    hidden = {"accuracy_secret": 97.5, "control_constant_answer": 50.5}
+    hidden |= {"ssim_extracted_secret_mean": 0.66, "stego": "lsb"}
+    shown = sweep.results(found, [clean, {**clean, **hidden}])
+    assert shown.head == [
+        "seed", "secrets", "constant answer", "accuracy", "SSIM", "SSIM, read out"
+    ]  # fmt: skip
+    assert shown.lines == [
+        ["0", "–", "–", "99.00 %", "0.050", "–"],
+        ["1", "97.50 %", "50.50 %", "99.00 %", "0.050", "0.660"],
+    ]
+    told = {**clean, "accuracy_secret": 98.0, "stego": ""}  # an undefended network
+    shown = sweep.results(found, [told, told])
+    assert shown.head == ["seed", "accuracy", "SSIM"]
+
+
 def test_members_that_share_equal_the_same_runs_alone(ran, tmp_path):
     found, output, _ = ran
     alone = experiment.run(found.members[3], tmp_path, Console(record=True))
