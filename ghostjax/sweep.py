@@ -178,7 +178,8 @@ def run_all(
 def results(sweep: Sweep, rows: Sequence[Row]) -> Table:
     """One line a member: what varies, accuracy, and the attacker's pictures.
 
-    The accuracy is of all labels' images; where any are hidden, theirs comes first.
+    `accuracy` is of the images of all labels, with nothing hidden in them. Where a run
+    hides secrets, their accuracy and the best constant answer's come first.
     """
     heads = _RESULTS
     if any(row.get("stego") for row in rows):
