@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ghostjax import runtime
+
 
 def convolve(x: Array, kernel: Array, padding: str, stride: int = 1) -> Array:
     """Convolution of [B, H, W, C] with [h, w, C, D], written for the backend.
@@ -20,7 +22,7 @@ def convolve(x: Array, kernel: Array, padding: str, stride: int = 1) -> Array:
     Elsewhere it is XLA's own.
     """
     height, width, channels, features = kernel.shape
-    if jax.default_backend() != "cpu":
+    if not runtime.on_cpu():
         layout = ("NHWC", "HWIO", "NHWC")
         return jax.lax.conv_general_dilated(
             x, kernel, (stride, stride), padding, dimension_numbers=layout

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from ghostjax import runtime
 from ghostjax.chain import Chain, Variables, describe
 from ghostjax.layers import Conv, MaxPool, Relu, Shape
 
@@ -71,7 +72,7 @@ def freeze(
       A chain of the same names, and its variables. On accelerators only ReLUs move.
     """
     chain = _pool_first(chain)
-    if jax.default_backend() != "cpu":
+    if not runtime.on_cpu():
         return chain, variables
     layers, made, inside = [], dict(variables), tuple(image_shape)
     for (name, layer), row in zip(chain, describe(chain, image_shape), strict=True):

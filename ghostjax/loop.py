@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ghostjax import runtime
+
 Carry = TypeVar("Carry")
 Step = Callable[..., tuple[Any, Any]]
 
@@ -41,7 +43,7 @@ def run(
     Returns:
       The last carry and the outputs stacked along a leading axis [steps, ...].
     """
-    scanned = jax.default_backend() != "cpu" if scanned is None else scanned
+    scanned = not runtime.on_cpu() if scanned is None else scanned
     carry = jax.tree.map(jnp.copy, carry)
     # Under vmap the first carry has no run axis yet: its buffers cannot be reused.
     leaves = jax.tree.leaves((carry, constants))

@@ -25,6 +25,16 @@ def configure() -> Path | None:
     return cache_programs()
 
 
+def on_cpu() -> bool:
+    """Whether programs are written for XLA's CPU backend.
+
+    The one question behind every choice between what CPUs and what accelerators run
+    fastest: how steps are looped (`loop`) and how convolutions are written
+    (`convolution`, `frozen`). Asked while a program is traced, never inside one.
+    """
+    return jax.default_backend() == "cpu"
+
+
 def keep_memory() -> bool:
     """Asks glibc to keep freed memory instead of returning it; whether it did.
 

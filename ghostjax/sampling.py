@@ -17,7 +17,7 @@ from math import gcd
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 ROUNDS = 32  # a card that no round has moved: probability 2^-32
 
@@ -75,14 +75,20 @@ def _positions(step: Array | int, batch: int, n: int) -> tuple[Array, Array, Arr
 
 
 def _shuffle(places: Array, salts: Array, n: int) -> Array:
-    """The permutation of range(n) that `salts` [batch, ROUNDS, 2] name, at `places`."""
-    size, x = jnp.uint32(n), places
-    for turn in range(ROUNDS):  # unrolled: one fused kernel instead of a nested loop
-        pivot = salts[:, turn, 0] % size
+    """The permutation of range(n) that `salts` [batch, ROUNDS, 2] name, at `places`.
+
+    A loop of the compiled program: written out, several shuffles fused into one step
+    cost XLA minutes to compile (jax 0.11 and later; exponential in the rounds).
+    """
+    size = jnp.uint32(n)
+
+    def turn(x: Array, salt: Array) -> tuple[Array, None]:
+        pivot = salt[:, 0] % size
         partner = jnp.where(pivot >= x, pivot - x, pivot + (size - x))
-        coin = _hash(jnp.maximum(x, partner) ^ salts[:, turn, 1]) >> 31
-        x = jnp.where(coin == 1, partner, x)
-    return x
+        coin = _hash(jnp.maximum(x, partner) ^ salt[:, 1]) >> 31
+        return jnp.where(coin == 1, partner, x), None
+
+    return lax.scan(turn, places, salts.swapaxes(0, 1))[0]
 
 
 def _hash(x: Array) -> Array:
