@@ -1,4 +1,4 @@
-"""The peer of the rMLE benchmarks: the authors' search in PyTorch, batched.
+"""The peers in PyTorch: the authors' search, batched, and the networks' training.
 
 Adam with AMSGrad on the mean squared feature difference plus lambda times their total
 variation, from mid-grey, in normalised pixels: He et al.'s scripts as an own minimal
@@ -13,21 +13,65 @@ import numpy as np
 import torch
 from torch import nn
 
+from ghostjax import chain, zoo
+from ghostjax.chain import Chain, describe
+from ghostjax.layers import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    MaxPool,
+    Normalize,
+    Relu,
+    Sigmoid,
+)
+
+
+def network(
+    layers: Chain, variables: Mapping[str, Any], image_shape: tuple[int, int, int]
+) -> nn.Module:
+    """A chain with ghostjax's weights, from [B, C, H, W] to the same values as ours.
+
+    Dense kernels are reordered, since torch flattens channel, row, column.
+
+    Raises:
+      ValueError: a layer that has no counterpart here.
+    """
+    modules: list[nn.Module] = []
+    inside = tuple(image_shape)
+    for (name, layer), row in zip(layers, describe(layers, image_shape), strict=True):
+        params = variables.get(name, {}).get("params", {})
+        match layer:
+            case Conv():
+                modules.append(_convolution(params, layer))
+            case Dense():
+                modules += [nn.Flatten(), _dense(params["dense"], inside)]
+            case Relu():
+                modules.append(nn.ReLU())
+            case Sigmoid():
+                modules.append(nn.Sigmoid())
+            case MaxPool():
+                modules.append(nn.MaxPool2d(layer.window, layer.stride))
+            case BatchNorm():
+                modules.append(nn.BatchNorm2d(inside[-1]))
+            case Dropout():
+                modules.append(nn.Dropout(layer.rate))
+            case Normalize():
+                modules.append(_Normalize(layer))
+            case _:
+                raise ValueError(f"no peer of the layer {name!r}, {type(layer)}")
+        inside = row.shape
+    return nn.Sequential(*modules)
+
 
 def edge(variables: Mapping[str, Any], cut: str) -> nn.Module:
-    """LeNet-5's layers up to `cut` (conv1 or ReLU2) with ghostjax's weights."""
-    layers: list[nn.Module] = []
-    for name, kind in (
-        ("conv1", None),
-        ("ReLU1", nn.ReLU()),
-        ("pool1", nn.MaxPool2d(2)),
-        ("conv2", None),
-        ("ReLU2", nn.ReLU()),
-    ):
-        layers.append(kind or _convolution(variables[name]["params"]))
-        if name == cut:
-            break
-    return nn.Sequential(*layers).requires_grad_(False)
+    """LeNet-5's layers behind `normalize` up to `cut` with ghostjax's weights, frozen.
+
+    `invert` searches in normalised pixels, so that layer has no part in it.
+    """
+    layers, _ = chain.cut(zoo.lenet5(), cut)
+    module = network(layers[1:], variables, (28, 28, 1))
+    return module.requires_grad_(False)
 
 
 def invert(
@@ -40,11 +84,20 @@ def invert(
     learning_rate: float = 1e-2,
     start: float = 0.5,
     look: Callable[[int, torch.Tensor], bool] = lambda step, z: False,
+    amsgrad: bool = True,
 ) -> torch.Tensor:
-    """z [B, 1, 28, 28] after `steps` steps, or where `look(step, z)` says to stop."""
-    z = torch.full((len(features), 1, 28, 28), 2 * start - 1, requires_grad=True)
+    """z [B, 1, 28, 28] after `steps` steps, or where `look(step, z)` says to stop.
+
+    It runs where the features are. Hand in a compiled `network` for `torch.compile`.
+    """
+    z = torch.full(
+        (len(features), 1, 28, 28),
+        2 * start - 1,
+        requires_grad=True,
+        device=features.device,
+    )
     optimizer = torch.optim.Adam(
-        [z], lr=learning_rate, eps=epsilon, amsgrad=True, foreach=True
+        [z], lr=learning_rate, eps=epsilon, amsgrad=amsgrad, foreach=True
     )
     for step in range(steps):
         optimizer.zero_grad(set_to_none=True)
@@ -71,11 +124,60 @@ def tensor(features: Any) -> torch.Tensor:
     return torch.from_numpy(np.asarray(features).transpose(0, 3, 1, 2).copy())
 
 
-def _convolution(params: Mapping[str, Any]) -> nn.Conv2d:
+def train_step(
+    module: nn.Module, images: torch.Tensor, labels: torch.Tensor, batch: int
+) -> Callable[[], torch.Tensor]:
+    """A step of Adam on a random batch; gives the loss.
+
+    Args:
+      module: in training mode; a compiled one for `torch.compile`.
+      images: uint8 [N, C, H, W], where the module is.
+      labels: int64 [N].
+      batch: images a step.
+    """
+    fused = images.device.type == "cuda"
+    optimizer = torch.optim.Adam(module.parameters(), 1e-3, fused=fused)
+
+    def step() -> torch.Tensor:
+        chosen = torch.randint(len(images), (batch,), device=images.device)
+        optimizer.zero_grad(set_to_none=True)
+        logits = module(images[chosen].float() / 255)
+        loss = nn.functional.cross_entropy(logits, labels[chosen])
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+class _Normalize(nn.Module):
+    def __init__(self, layer: Normalize):
+        super().__init__()
+        for name, values in (("mean", layer.mean), ("std", layer.std)):
+            self.register_buffer(name, torch.tensor(values).reshape(1, -1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - self.mean) / self.std
+
+
+def _convolution(params: Mapping[str, Any], layer: Conv) -> nn.Conv2d:
     kernel, bias = (np.asarray(params[name]) for name in ("kernel", "bias"))
     size, _, channels, filters = kernel.shape
-    layer = nn.Conv2d(channels, filters, size)
+    padding = "same" if layer.padding == "SAME" else 0
+    module = nn.Conv2d(channels, filters, size, layer.stride, padding)
+    return _filled(module, kernel.transpose(3, 2, 0, 1), bias)
+
+
+def _dense(params: Mapping[str, Any], inside: tuple[int, ...]) -> nn.Linear:
+    kernel, bias = (np.asarray(params[name]) for name in ("kernel", "bias"))
+    if len(inside) == 3:
+        kernel = kernel.reshape(*inside, -1).transpose(2, 0, 1, 3)
+    kernel = kernel.reshape(-1, len(bias)).T
+    return _filled(nn.Linear(kernel.shape[1], len(bias)), kernel, bias)
+
+
+def _filled(module: nn.Module, weight: np.ndarray, bias: np.ndarray) -> nn.Module:
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()))
-        layer.bias.copy_(torch.from_numpy(bias.copy()))
-    return layer
+        module.weight.copy_(torch.from_numpy(weight.copy()))
+        module.bias.copy_(torch.from_numpy(bias.copy()))
+    return module

@@ -30,23 +30,34 @@ def paired(
       name -> median, low and high (quartiles) in milliseconds, and the median of the
       ratios to the first program's time in the same turn.
     """
+    times = interleaved(programs, turns=turns, warmup=warmup)
+    first = 1e3 * np.asarray(next(iter(times.values())))
+    return {
+        name: {
+            "median_ms": round(float(np.median(own)), 2),
+            "low_ms": round(float(np.quantile(own, 0.25)), 2),
+            "high_ms": round(float(np.quantile(own, 0.75)), 2),
+            "speed_against_first": round(float(np.median(first / own)), 2),
+        }
+        for name, own in ((name, 1e3 * np.asarray(t)) for name, t in times.items())
+    }
+
+
+def interleaved(
+    programs: Mapping[str, Callable[[], Any]], *, turns: int, warmup: int
+) -> dict[str, list[float]]:
+    """Seconds of each timed turn of each program, A B C A B C …
+
+    Args and waiting as for `paired`.
+    """
     times: dict[str, list[float]] = {name: [] for name in programs}
     for turn in range(warmup + turns):
         for name, program in programs.items():
             began = time.perf_counter()
             jax.block_until_ready(program())
             if turn >= warmup:
-                times[name].append(1e3 * (time.perf_counter() - began))
-    first = np.asarray(next(iter(times.values())))
-    return {
-        name: {
-            "median_ms": round(float(np.median(own)), 2),
-            "low_ms": round(float(np.quantile(own, 0.25)), 2),
-            "high_ms": round(float(np.quantile(own, 0.75)), 2),
-            "speed_against_first": round(float(np.median(first / np.asarray(own))), 2),
-        }
-        for name, own in times.items()
-    }
+                times[name].append(time.perf_counter() - began)
+    return times
 
 
 def write(path: Path, results: Any, **about: Any) -> None:

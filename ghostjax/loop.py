@@ -44,7 +44,7 @@ def run(
       The last carry and the outputs stacked along a leading axis [steps, ...].
     """
     scanned = not runtime.on_cpu() if scanned is None else scanned
-    carry = jax.tree.map(jnp.copy, carry)
+    carry = _copied(carry)
     # Under vmap the first carry has no run axis yet: its buffers cannot be reused.
     leaves = jax.tree.leaves((carry, constants))
     donate = not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
@@ -55,6 +55,11 @@ def run(
         carry, out = one(carry, index, *constants)
         outputs.append(out)
     return carry, jax.tree.map(_stack if donate else _traced_stack, *outputs)
+
+
+@jax.jit  # one program for the whole carry, where each leaf would be one
+def _copied(carry: Carry) -> Carry:
+    return jax.tree.map(jnp.copy, carry)
 
 
 def _stack(*leaves: jax.Array) -> jax.Array:

@@ -6,23 +6,30 @@ Call `configure` once, before the first computation; the command line does.
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
+
+_platform: str | None = None  # that programs are written for; None: the one that runs
 
 # mallopt's parameters, from glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 
 
-def configure() -> Path | None:
+def configure(cached: bool = True) -> Path | None:
     """Sets this process up; returns the folder of compiled programs, if there is one.
+
+    Args:
+      cached: keep compiled programs on disk; a benchmark that times compiling does not.
 
     Float32 products are computed as such (no TF32 on GPU): an LSB secret lives in the
     last bits of the features.
     """
     jax.config.update("jax_default_matmul_precision", "highest")
     keep_memory()
-    return cache_programs()
+    return cache_programs() if cached else None
 
 
 def on_cpu() -> bool:
@@ -30,9 +37,29 @@ def on_cpu() -> bool:
 
     The one question behind every choice between what CPUs and what accelerators run
     fastest: how steps are looped (`loop`) and how convolutions are written
-    (`convolution`, `frozen`). Asked while a program is traced, never inside one.
+    (`convolution`, `frozen`). It is asked while a program is traced.
     """
-    return jax.default_backend() == "cpu"
+    return (_platform or jax.default_backend()) == "cpu"
+
+
+@contextmanager
+def written_for(platform: str) -> Iterator[None]:
+    """Programs traced inside are written for another backend than the one that runs.
+
+    For checks of one backend's programs on another. What jax has traced and compiled in
+    this process is forgotten on the way in and out, since it does not know of this.
+
+    Args:
+      platform: "cpu"; any other name stands for an accelerator.
+    """
+    global _platform
+    before, _platform = _platform, platform
+    jax.clear_caches()
+    try:
+        yield
+    finally:
+        _platform = before
+        jax.clear_caches()
 
 
 def keep_memory() -> bool:

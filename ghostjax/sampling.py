@@ -44,8 +44,6 @@ def epoch_indices(key: Array, step: Array | int, batch: int, n: int) -> Array:
       ValueError: `batch` or `n` is below 1, or too large for arithmetic in 32 bits.
     """
     epochs, offsets, places = _positions(step, batch, n)
-    if n == 1:  # one order only; XLA's CPU backend fails to compile its shuffle
-        return jnp.zeros(batch, jnp.int32)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, epochs)
     salts = jax.vmap(lambda epoch: jax.random.bits(epoch, (ROUNDS, 2)))(keys)
     return _shuffle(places, salts[offsets], n).astype(jnp.int32)

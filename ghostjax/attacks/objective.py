@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from ghostjax.chain import Chain, apply
@@ -118,14 +119,16 @@ def paper_variation(z: Array, beta: float) -> Array:
     return ((vertical**2 + horizontal**2 + SMOOTH) ** (beta / 2)).sum((1, 2, 3))
 
 
-def pixel_scale(edge: Chain) -> tuple[Array, Array]:
-    """(mean, std) [1, 1, 1, C or 1]: of the edge's `Normalize`, or 0.5 and 0.5."""
+def pixel_scale(edge: Chain) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, std) float32 [1, 1, 1, C or 1]: of the edge's `Normalize`, or 0.5 and 0.5.
+
+    NumPy's, since cached objectives hold them: an array of jax that is made while an
+    attack is traced would belong to that trace.
+    """
     first = edge[0][1]
-    if isinstance(first, Normalize):
-        scale = jnp.asarray(first.mean), jnp.asarray(first.std)
-    else:
-        scale = jnp.asarray((0.5,)), jnp.asarray((0.5,))
-    return tuple(part.reshape(1, 1, 1, -1) for part in scale)
+    normalized = isinstance(first, Normalize)
+    scale = (first.mean, first.std) if normalized else ((0.5,), (0.5,))
+    return tuple(np.asarray(x, np.float32).reshape(1, 1, 1, -1) for x in scale)
 
 
 def _variation(goal: Goal) -> tuple[Callable[..., Array], Callable[..., Any]]:

@@ -19,6 +19,7 @@ the code averages both (`distance`, `total_variation` name them). Solvers other 
 gradient descent, the box, `unfold`, `known_zeros`, `noise` and several starts are ours.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -95,7 +96,6 @@ def rmle(
     ):
         if name not in known:
             raise ValueError(unknown(kind, name, known))
-    mean, std = pixel_scale(edge)
 
     def fit(key: Key, knowledge: Knowledge, train: Any) -> tuple[Any, Any]:
         return knowledge.edge_variables, {}
@@ -104,41 +104,69 @@ def rmle(
         _require_features(edge, image_shape, features)
         layers, variables = frozen.freeze(edge, params, image_shape)
         step = _make_step(layers, settings)
-        values = features[0].size if settings.goal.distance == "mean" else 1
-        smooth = tv_weight + 2 * jnp.square(noise) / (_GRADIENT * values)
-        constants = variables, jnp.float32(smooth), jnp.float32(learning_rate)
-        z = _start(step, layers, image_shape, settings, features, *constants)
-        state = _begin(settings, z, features)
-        state, trace = search.run(step, state, settings.steps, *constants)
-        if settings.keep == "best":
-            last = _value(layers, settings.goal)(state.z, variables, features, smooth)
-            better = (last < state.best).reshape(-1, 1, 1, 1)
-            state = state._replace(z=jnp.where(better, state.z, state.best_z))
-        return jnp.clip(mean + std * state.z, 0.0, 1.0), trace
+        begin, choose, finish = _make_ends(layers, image_shape, settings)
+        states, *weights = begin(features, tv_weight, noise, learning_rate)
+        constants = variables, *weights
+        if len(states) > 1:
+            ends = [loop.run(step, s, _EXPLORE, *constants)[0] for s in states]
+            states = [choose(ends, features)]
+        stops = settings.tolerance > 0
+        state, trace = search.run(
+            step, states[0], settings.steps, *constants, stops=stops
+        )
+        return finish(state, *constants), trace
 
     return Attack("rmle", ("edge_variables",), fit, invert)
 
 
-def _start(step, edge, image_shape, settings, features, *constants) -> Array:
-    """z to start from [B, H, W, C]: the best after a few steps from each level."""
+class _Ends(NamedTuple):
+    """What comes before and after the steps; compiled, one program each."""
+
+    begin: Callable[..., tuple[list[search.Search], Array, Array]]
+    """`begin(features, tv_weight, noise, rate) -> (a state for each start, the weight
+    of the total variation with what the noise adds, rate)`."""
+    choose: Callable[[list[search.Search], Array], search.Search]
+    """`choose(ends, features)`: a state at the best z of several explored starts."""
+    finish: Callable[..., Array]
+    """`finish(state, variables, smooth, rate) -> images [B, H, W, C]`."""
+
+
+@lru_cache(maxsize=64)
+def _make_ends(
+    edge: Chain, image_shape: tuple[int, int, int], settings: Settings
+) -> _Ends:
     mean, std = pixel_scale(edge)
-    shape = features.shape[0], *image_shape
-    levels = STARTS[settings.start]
-    starts = [jnp.broadcast_to((level - mean) / std, shape) for level in levels]
-    if len(starts) == 1:
-        return starts[0]
-    ends = []
-    for z in starts:
-        state = _begin(settings, z, features)
-        state, _ = loop.run(step, state, _EXPLORE, *constants)
-        ends.append((state.best_z, state.best))
-    z, best = (jnp.stack(part) for part in zip(*ends, strict=True))
-    return z[best.argmin(0), jnp.arange(shape[0])]
-
-
-def _begin(settings: Settings, z: Array, features: Array) -> search.Search:
     init = SOLVERS[settings.solver].init
-    return search.begin(z, init(settings.choices, z), features)
+    value = objective(edge, settings.goal).value
+
+    def begin_at(z: Array, features: Array) -> search.Search:
+        return search.begin(z, init(settings.choices, z), features)
+
+    def begin(features, tv_weight, noise, rate):
+        values = features[0].size if settings.goal.distance == "mean" else 1
+        smooth = tv_weight + 2 * jnp.square(noise) / (_GRADIENT * values)
+        shape = features.shape[0], *image_shape
+        levels = STARTS[settings.start]
+        starts = [jnp.broadcast_to((level - mean) / std, shape) for level in levels]
+        states = [begin_at(z, features) for z in starts]
+        return states, jnp.float32(smooth), jnp.float32(rate)
+
+    def choose(ends, features):
+        z, best = (
+            jnp.stack([getattr(end, name) for end in ends])
+            for name in ("best_z", "best")
+        )
+        return begin_at(z[best.argmin(0), jnp.arange(len(features))], features)
+
+    def finish(state, variables, smooth, rate):
+        z = state.z
+        if settings.keep == "best":
+            last = value(z, variables, state.features, smooth)
+            better = (last < state.best).reshape(-1, 1, 1, 1)
+            z = jnp.where(better, z, state.best_z)
+        return jnp.clip(mean + std * z, 0.0, 1.0)
+
+    return _Ends(*map(jax.jit, (begin, choose, finish)))
 
 
 @lru_cache(maxsize=64)
@@ -161,11 +189,6 @@ def _make_step(edge: Chain, settings: Settings) -> loop.Step:
         return state, value
 
     return step
-
-
-@lru_cache(maxsize=64)
-def _value(edge: Chain, goal: Goal) -> Any:
-    return jax.jit(objective(edge, goal).value)
 
 
 def _require_features(

@@ -67,7 +67,9 @@ def advance(
     return Search(z, solver_state, state.features, best_z, best, stalled, done)
 
 
-def run(step: loop.Step, state: Search, steps: int, *constants: Any) -> Any:
+def run(
+    step: loop.Step, state: Search, steps: int, *constants: Any, stops: bool = True
+) -> tuple[Search, Array]:
     """`steps` steps at most.
 
     Args:
@@ -75,13 +77,14 @@ def run(step: loop.Step, state: Search, steps: int, *constants: Any) -> Any:
       state: from `begin`.
       steps: static.
       constants: as for `loop.run`.
+      stops: whether images can converge; else nobody looks, and all steps are one loop.
 
     Returns:
       The last state and the objective before each step [B, steps]; after an image has
       converged, its last value.
     """
     leaves = jax.tree.leaves((state, constants))
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    if not stops or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         state, trace = loop.run(step, state, steps, *constants)
         return state, trace.T
     count = state.done.shape[0]
