@@ -14,6 +14,8 @@ import jax
 
 _platform: str | None = None  # that programs are written for; None: the one that runs
 
+_TRITON = "xla_gpu_enable_triton_gemm"
+
 # mallopt's parameters, from glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 
@@ -28,6 +30,7 @@ def configure(cached: bool = True) -> Path | None:
     last bits of the features.
     """
     jax.config.update("jax_default_matmul_precision", "highest")
+    spare_autotuning()
     keep_memory()
     return cache_programs() if cached else None
 
@@ -60,6 +63,18 @@ def written_for(platform: str) -> Iterator[None]:
     finally:
         _platform = before
         jax.clear_caches()
+
+
+def spare_autotuning() -> None:
+    """Asks XLA's GPU compiler for the vendor's matrix products alone.
+
+    Trying Triton's variants of every product is most of what compiling costs on an
+    H200: a step of cnn2 compiles in 5.5 s in place of 30 and runs as fast
+    (benchmarks/README.md). A user's own word in `XLA_FLAGS` stands.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _TRITON not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --{_TRITON}=false".strip()
 
 
 def keep_memory() -> bool:
