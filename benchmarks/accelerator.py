@@ -14,7 +14,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 # Memory is taken as it is needed: PyTorch and processes of our own share the device.
@@ -42,8 +42,8 @@ SECTIONS = (
     Section("members", "K trainings at once", 2, members.cases),
     Section("attack", "rMLE", 2, attack.cases),
     Section("training", "one training", 2, training.cases),
-    Section("torch", "beside PyTorch", 1.5, beside_torch.cases),
     Section("programs", "compilation", 1, programs.cases),
+    Section("torch", "beside PyTorch", 1.5, beside_torch.cases),
 )
 _SECONDS = {"small": 300, "core": 300, "full": 3600}  # of a run
 _CPU_SECONDS = {**_SECONDS, "core": 540}
@@ -59,7 +59,11 @@ def main(words: Sequence[str] | None = None) -> int:
     size = "small" if options.small else "full" if options.full else "core"
     about = environment.describe()
     seconds = options.seconds or (_CPU_SECONDS if runtime.on_cpu() else _SECONDS)[size]
-    settings = {"environment": about, "size": size, "budget_seconds": seconds}
+    settings = {
+        "environment": {**about, "xla_flags": os.environ.get("XLA_FLAGS", "")},
+        "size": size,
+        "budget_seconds": seconds,
+    }
     report = Report(options.output or default_output(about["device"], size), settings)
     print(f"{about['device']}, jax {about['jax']}, Python {about['python']}, {size}")
     failed = run(report, size, options.sections, seconds)
@@ -155,25 +159,29 @@ def run_section(
     def out_of_time() -> bool:
         return time.monotonic() - began > seconds
 
-    bench = Bench(size, report.limits, out_of_time)
-    for case in section.cases(bench):
-        if out_of_time():
-            result.skipped.append(case.name)
-            continue
+    def attempt(name: str, measure: Callable[[], Iterable[Row]]) -> None:
         try:
-            for row in case.measure():
+            for row in measure():
                 report.add(result, row)
         except Exception as error:  # whatever it is, the rest is worth measuring
             full = "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error)
-            first = str(error).strip().splitlines()[:1]
+            first = (str(error).strip().splitlines() or [""])[0]
             why = "out of memory" if full else f"{type(error).__name__}: {first}"
-            report.add(
-                result,
-                Row(case=case.name, figure="failed", value=None, unit="", note=why),
-            )
+            failed = Row(case=name, figure="failed", value=None, unit="", note=why)
+            report.add(result, failed)
             if not full:
                 traceback.print_exc()
-                result.failed.append(case.name)
+                result.failed.append(name)
+
+    def rows() -> Iterator[Row]:
+        for case in section.cases(Bench(size, report.limits, out_of_time)):
+            if out_of_time():
+                result.skipped.append(case.name)
+            else:
+                attempt(case.name, case.measure)
+        yield from ()  # the cases add rows of their own
+
+    attempt(section.name, rows)
     result.seconds = round(time.monotonic() - began, 1)
     if result.skipped:
         print(f"  no time for {len(result.skipped)}: {'; '.join(result.skipped)}")

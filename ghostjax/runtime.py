@@ -49,20 +49,25 @@ def on_cpu() -> bool:
 def written_for(platform: str) -> Iterator[None]:
     """Programs traced inside are written for another backend than the one that runs.
 
-    For checks of one backend's programs on another. What jax has traced and compiled in
-    this process is forgotten on the way in and out, since it does not know of this.
+    For checks of one backend's programs on another. Where that changes anything, what
+    jax has traced and compiled in this process is forgotten on the way in and out,
+    since it does not know of this.
 
     Args:
       platform: "cpu"; any other name stands for an accelerator.
     """
     global _platform
-    before, _platform = _platform, platform
-    jax.clear_caches()
+    before, was_cpu = _platform, on_cpu()
+    _platform = platform
+    changed = on_cpu() != was_cpu
+    if changed:
+        jax.clear_caches()
     try:
         yield
     finally:
         _platform = before
-        jax.clear_caches()
+        if changed:
+            jax.clear_caches()
 
 
 def spare_autotuning() -> None:

@@ -13,10 +13,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from instrument import attack
-from instrument import cases as catalogue
-from instrument.report import Row
-from instrument.section import Bench, Case
 
 from ghostjax import chain, runtime, train
 from ghostjax.attacks.rmle import Settings
@@ -24,6 +20,10 @@ from ghostjax.attacks.solvers import Choices
 from ghostjax.defenses import ghost
 from ghostjax.stego import lsb, nns
 from ghostjax.train import Recipe
+from instrument import attack
+from instrument import cases as catalogue
+from instrument.report import Row
+from instrument.section import Bench, Case
 
 _BATCH = 64
 _STEPS = 50  # of rMLE
@@ -41,26 +41,35 @@ class Stage(NamedTuple):
 
 
 def cases(bench: Bench) -> Iterator[Case]:
-    names = bench.pick(
-        ["lenet5"],
-        ["lenet5", "cnn4_bn", "covert branch", "generator"],
-        list(catalogue.TRAININGS),
+    """The cheapest that tells most first: what stands on the last bits, then steps."""
+    yield Case("LSB", partial(compare, bench, "LSB, hide and reveal", hide_bits))
+    shallow, *cuts = bench.pick(
+        attack.CUTS[:1], (*attack.CUTS[::-1], attack.DEEP[1]), attack.CUTS + attack.DEEP
     )
-    cuts = bench.pick(
-        attack.CUTS[:1], (*attack.CUTS, attack.DEEP[1]), attack.CUTS + attack.DEEP
-    )
-    stages: dict[str, Callable[[], Stage]] = {"LSB, hide and reveal": hide_bits}
-    if bench.size != "small":
-        stages["NNS, reveal"] = hide_by_network
-    stages |= {f"encode, {n} {cut}": partial(encode, n, cut) for n, cut in cuts}
-    stages |= {f"one step, {name}": partial(one_step, name) for name in names}
-    for name, make in stages.items():
-        yield Case(name, partial(compare, bench, name, make))
-    for solver in bench.pick(["gd"], *[["gd", "lbfgs", "gauss_newton"]] * 2):
-        name = f"rMLE, {_STEPS} steps, {solver}"
-        yield Case(name, partial(compare_searches, bench, name, solver))
+    yield _encoding(bench, shallow)
     if bench.size != "small":
         yield Case("LSB through the covert branch", partial(covert_accuracy, bench))
+    for solver in bench.pick(["gd"], *[["gauss_newton", "gd", "lbfgs"]] * 2):
+        name = f"rMLE, {_STEPS} steps, {solver}"
+        yield Case(name, partial(compare_searches, bench, name, solver))
+    for name in bench.pick(
+        [],
+        ["covert branch", "cnn4_bn", "generator", "lenet5"],
+        list(catalogue.TRAININGS),
+    ):
+        step = partial(one_step, name)
+        yield Case(
+            f"one step, {name}", partial(compare, bench, f"one step, {name}", step)
+        )
+    if bench.size != "small":
+        yield Case("NNS", partial(compare, bench, "NNS, reveal", hide_by_network))
+    for cut in cuts:
+        yield _encoding(bench, cut)
+
+
+def _encoding(bench: Bench, cut: tuple[str, str]) -> Case:
+    name = f"encode, {' '.join(cut)}"
+    return Case(name, partial(compare, bench, name, partial(encode, *cut)))
 
 
 def on_device(
@@ -215,7 +224,9 @@ def covert_accuracy(bench: Bench) -> Iterator[Row]:
     sensitive = np.isin(labels, catalogue.SENSITIVE)
     secrets = np.flatnonzero(sensitive)[:_PAIRS]
     covers = np.flatnonzero(~sensitive)[:_PAIRS]
-    shown, covering = (jnp.asarray(images[i], jnp.float32) / 255 for i in (secrets, covers))
+    shown, covering = (
+        jnp.asarray(images[i], jnp.float32) / 255 for i in (secrets, covers)
+    )
     for precision in bench.precisions:
 
         def answer(params, shown, covering):

@@ -1,4 +1,4 @@
-"""rMLE: image-steps a second, memory, and the time to the quality that He et al. print."""
+"""rMLE: image-steps a second, memory, and the time to the quality He et al. print."""
 
 import os
 import time
@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from ghostjax import chain, runtime, zoo
+from ghostjax.attacks.rmle import Settings, rmle
+from ghostjax.attacks.solvers import Choices
 from instrument import cases as catalogue
 from instrument.clock import Cost, memory, moved, repeat, throughput
 from instrument.flops import flops
 from instrument.report import Row, spread
 from instrument.section import Bench, Case
-
-from ghostjax import chain, runtime, zoo
-from ghostjax.attacks.rmle import Settings, rmle
-from ghostjax.attacks.solvers import Choices
 
 ADAM = Choices("adam", 1e-8)
 SOLVERS = {
@@ -168,9 +168,7 @@ def time_to(bench: Bench, case: str, cut: str, wanted: float) -> Iterator[Row]:
             break
     note = f"{quality:.2f} dB in {steps} steps of Gauss–Newton; drawn digits"
     if quality < wanted:
-        yield Row(
-            case=case, figure=f"to {wanted} dB", value=None, unit="s", note=note
-        )
+        yield Row(case=case, figure=f"to {wanted} dB", value=None, unit="s", note=note)
         return
     jax.clear_caches()
     began = time.perf_counter()

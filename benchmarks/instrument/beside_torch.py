@@ -6,22 +6,21 @@ memory layouts; the network is checked to compute what ours computes.
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import timing
+
+from ghostjax import chain, runtime, zoo
+from ghostjax.attacks.objective import Goal
+from ghostjax.attacks.solvers import Choices
 from instrument import attack
 from instrument import cases as catalogue
 from instrument.clock import Program
 from instrument.report import Row, spread
 from instrument.section import Bench, Case
-
-from ghostjax import chain, runtime, zoo
-from ghostjax.attacks.objective import Goal
-from ghostjax.attacks.solvers import Choices
 
 _TURNS = 7
 _STEPS = 20  # of a search
@@ -36,8 +35,10 @@ WAYS = {  # name -> (TF32 allowed, channels_last, compiled)
 
 
 def cases(bench: Bench) -> Iterator[Case]:
-    if find_spec("torch") is None:
-        yield Case("PyTorch", missing)
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        yield Case("PyTorch", partial(missing, str(error)))
         return
     cpu = runtime.on_cpu()
     for cut in bench.pick(["conv1"], ["conv1"], ["conv1", "ReLU2"]):
@@ -53,8 +54,8 @@ def cases(bench: Bench) -> Iterator[Case]:
             yield Case(case, partial(trainings, bench, case, name, batch))
 
 
-def missing() -> Iterator[Row]:
-    note = "not installed: nothing is compared"
+def missing(why: str) -> Iterator[Row]:
+    note = f"nothing is compared: {why}"
     yield Row(case="PyTorch", figure="speed", value=None, unit="", note=note)
 
 
@@ -196,6 +197,8 @@ def compared(
     first = np.asarray(next(iter(times.values())))
     for name, seconds in times.items():
         ratio = float(np.median(np.asarray(seconds) / first))
-        note = "" if name.startswith("ghostjax") else f"ours is {ratio:.2f} times as fast"
+        note = (
+            "" if name.startswith("ghostjax") else f"ours is {ratio:.2f} times as fast"
+        )
         rates = spread([items / turn for turn in seconds])
         yield Row(case=f"{case}: {name}", figure="speed", unit=unit, note=note, **rates)

@@ -25,7 +25,7 @@ NETWORKS = "lenet5", "cnn2", "cnn4_bn", "cnn6", "cnn6_gtsrb"
 SENSITIVE = 6, 7, 8, 9  # labels of the drawn digits that are secrets
 _COUNT = 4096  # pictures of a data set
 
-# Segments of a digit as (top, bottom, left, right) shares of its box, and which are lit.
+# Segments as (top, bottom, left, right) shares of a digit's box; which are lit.
 _SEGMENTS = {
     "a": (0.0, 0.12, 0.0, 1.0),
     "b": (0.0, 0.5, 0.85, 1.0),
@@ -185,7 +185,7 @@ def task(network: str, cut: str, weights: Variables, stego: Any = ()) -> Task:
 def covert_branch(
     batch: int, recipe: Recipe = RECIPE, weights: Variables | None = None
 ) -> Training:
-    """GHOST's covert retraining over LSB at `pool1` of cnn2: half stegos, half clean."""
+    """GHOST's covert retraining over LSB at `pool1` of cnn2: half of it stegos."""
     settings = ghost.Settings(recipe, batch // 2, batch // 2, covert_filters=16)
     edge, cloud = chain.cut(layers("cnn2"), "pool1")
     defense = ghost.ghost(edge, cloud, (28, 28, 1), lsb.lsb(3), settings)

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import timing
-from instrument.flops import flops
-from instrument.report import Row, spread
 from jax import lax
 
 from ghostjax import runtime
+from instrument.flops import flops
+from instrument.report import Row, spread
 
 _SECONDS = 0.4  # of timed turns, about
 _TURNS = 3, 15  # at least, at most

@@ -46,7 +46,7 @@ def _of_convolution(equation: core.JaxprEqn) -> float:
     A gradient to the input is a convolution of a map with zeros between its values,
     which no processor multiplies by.
     """
-    params, (x, kernel) = equation.params, equation.invars
+    params, kernel = equation.params, equation.invars[1]
     numbers = params["dimension_numbers"]
     taps = prod(kernel.aval.shape[i] for i in numbers.rhs_spec[1:])
     dilation = prod(params["lhs_dilation"])

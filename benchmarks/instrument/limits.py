@@ -1,17 +1,17 @@
-"""What the device can do at most: products, copies, calls. All else is a share of it."""
+"""What the device can do at most: products, copies, calls."""
 
 from collections.abc import Iterator
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from instrument.clock import repeat
-from instrument.report import Row, spread
-from instrument.section import Bench, Case
 from jax import lax
 
 from ghostjax import runtime
 from ghostjax.sampling import epoch_indices
+from instrument.clock import repeat
+from instrument.report import Row, spread
+from instrument.section import Bench, Case
 
 _CALLS = 200  # of an empty program, to one turn
 

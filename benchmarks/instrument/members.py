@@ -12,15 +12,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
+
+from ghostjax import runtime
+from ghostjax.train import OPTIMIZERS, SCHEDULES, TrainState
 from instrument import cases as catalogue
 from instrument.cases import Training
 from instrument.clock import Cost, Program, repeat, throughput
 from instrument.report import Row
 from instrument.section import Bench, Case
-from jax import lax
-
-from ghostjax import runtime
-from ghostjax.train import OPTIMIZERS, SCHEDULES, TrainState
 
 WAYS = {
     "a": "grad(sum(vmap(loss)))",
@@ -68,9 +68,7 @@ def measure(
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(training.state))
         memory = program.memory + (count - 1) * size
     else:
-        states = jax.tree.map(
-            lambda leaf: jnp.stack([leaf] * count), training.state
-        )
+        states = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), training.state)
         keys = jax.random.split(training.key, count)
         rates = training.learning_rate * jnp.linspace(0.5, 1.0, count)
         step = members_step(training, way)

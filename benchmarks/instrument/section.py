@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from instrument.report import Row
-
 from ghostjax import runtime
+from instrument.report import Row
 
 
 class Case(NamedTuple):

@@ -10,13 +10,13 @@ import sys
 import time
 
 import jax
-from instrument import attack, cases
 
 from ghostjax import chain, runtime, train
 from ghostjax.attacks.rmle import Settings
 from ghostjax.defenses import ghost, plain
 from ghostjax.stego import lsb
 from ghostjax.train import Recipe
+from instrument import attack, cases
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 FROM_CACHE = "/jax/compilation_cache/cache_hits"

@@ -2,45 +2,49 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import jax
+
+from ghostjax import runtime
 from instrument import cases as catalogue
 from instrument.cases import Training
 from instrument.clock import Program, throughput
 from instrument.report import Row
 from instrument.section import Bench, Case
 
-from ghostjax import runtime
-
 _STEPS = 10  # to one call
+ORDER = (
+    *("lenet5", "cnn2", "covert branch", "generator", "cnn4_bn"),
+    *("stego network n32", "cnn6", "cnn6_gtsrb"),
+)
+"""The cheapest first."""
 
 
 def cases(bench: Bench) -> Iterator[Case]:
+    """One batch of everything, then a larger one, with precision and forms between."""
     cpu = runtime.on_cpu()
-    names = bench.pick(["lenet5"], list(catalogue.TRAININGS), list(catalogue.TRAININGS))
+    names = bench.pick(["lenet5"], list(ORDER), list(ORDER))
     batches = bench.pick((8,), (128, 1024), (64, 256, 1024, 4096))
     if cpu and bench.size == "core":
         batches = (32, 128)
     steps = bench.pick(2, 3, _STEPS) if cpu else _STEPS
-    for batch in batches:
-        for name in names:
-            make = partial(catalogue.TRAININGS[name], batch)
-            case = f"{name}, batch {batch}"
-            yield Case(case, partial(measure, bench, make, case, steps))
-    batch = bench.pick(8, 128, 256)
-    for name in bench.pick([], ["lenet5"], ["lenet5", "cnn4_bn"]):
+
+    def case(name: str, batch: int, what: str = "", **choices: Any) -> Case:
+        title = ", ".join(filter(None, (name, f"batch {batch}", what)))
         make = partial(catalogue.TRAININGS[name], batch)
+        choices = {"steps": steps, **choices}
+        return Case(title, partial(measure, bench, make, title, **choices))
+
+    yield from (case(name, batches[0]) for name in names)
+    for name in bench.pick([], ["cnn4_bn", "covert branch"], names):
         for precision in bench.precisions[1:]:
-            case = f"{name}, batch {batch}, {precision}"
-            yield Case(case, partial(measure, bench, make, case, steps, precision))
+            yield case(name, batches[-1], precision, precision=precision)
+    for name in bench.pick([], ["lenet5"], ["lenet5", "cnn4_bn"]):
         for form, choices in forms().items():
-            case = f"{name}, batch {batch}, {form}"
-            yield Case(case, partial(measure, bench, make, case, **choices))
-    for name in [] if cpu else bench.pick([], ["cnn4_bn", "covert branch"], names):
-        batch = 1024
-        make = partial(catalogue.TRAININGS[name], batch)
-        case = f"{name}, batch {batch}, default"
-        yield Case(case, partial(measure, bench, make, case, steps, "default"))
+            yield case(name, batches[0], form, **choices)
+    for batch in batches[1:]:
+        yield from (case(name, batch) for name in names)
 
 
 def forms() -> dict[str, dict]:
