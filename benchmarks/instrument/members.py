@@ -34,7 +34,12 @@ _BATCH = 128
 def cases(bench: Bench) -> Iterator[Case]:
     grid = bench.pick(
         [("lenet5", (2,))],
-        [("lenet5", (16, 64)), ("covert branch", (16,)), ("cnn4_bn", (4,))],
+        [
+            ("lenet5", (16,)),
+            ("covert branch", (16,)),
+            ("cnn4_bn", (4,)),
+            ("lenet5", (64,)),
+        ],
         [(name, (1, 4, 16, 64)) for name in ("lenet5", "cnn2", "cnn4_bn")]
         + [("covert branch", (1, 4, 16, 64))],
     )
