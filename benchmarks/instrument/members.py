@@ -48,7 +48,7 @@ def cases(bench: Bench) -> Iterator[Case]:
     for name, counts in grid:
         training = partial(catalogue.TRAININGS[name], bench.pick(8, _BATCH, _BATCH))
         for count in counts:
-            for way in bench.pick("da", "dabc", "dabc"):
+            for way in bench.pick("a", "dabc", "dabc"):
                 case = f"{name}, K = {count}, ({way}) {WAYS[way]}"
                 yield Case(case, partial(measure, bench, training, case, count, way))
 

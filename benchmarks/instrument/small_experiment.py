@@ -13,7 +13,7 @@ import jax
 
 from ghostjax import chain, runtime, train
 from ghostjax.attacks.rmle import Settings
-from ghostjax.defenses import ghost, plain
+from ghostjax.defenses import ghost
 from ghostjax.stego import lsb
 from ghostjax.train import Recipe
 from instrument import attack, cases
@@ -37,26 +37,30 @@ def main(steps: int, extent: str, started: float) -> None:
     jax.monitoring.register_event_duration_secs_listener(on_duration)
     jax.monitoring.register_event_listener(on_event)
     runtime.configure()
-    network, cut = ("cnn2", "pool1") if extent == "whole" else ("lenet5", "conv1")
-    weights = cases.trained(network, steps)
-    edge, cloud = chain.cut(cases.layers(network), cut)
-    task = cases.task(network, cut, weights)
-    images = task.images[:32].astype("float32") / 255
     if extent == "whole":
-        settings = ghost.Settings(Recipe(steps), 64, 64, covert_filters=16)
-        defense = ghost.ghost(edge, cloud, (28, 28, 1), lsb.lsb(3), settings)
+        problem = search_behind_ghost(steps)
     else:
-        defense = plain.plain(edge, cloud)
-    params, _ = defense.fit(jax.random.key(1), task, train.fit)
-    encode = jax.jit(defense.encode)
-    features = encode(params, jax.random.key(2), images[:16], images[16:])
-    problem = attack.Search(edge, (28, 28, 1), params["edge"], features, images)
+        problem = attack.search("lenet5", "conv1", 16, steps)
     invert = problem.invert(Settings("gd", steps, "grey", choices=attack.ADAM))
-    jax.block_until_ready(invert(params["edge"], features))
+    jax.block_until_ready(invert(problem.weights, problem.features))
     counts["start to first result"] = time.time() - started
     compiled = counts.pop("programs")
     counts["programs compiled"] = compiled - counts["programs from the cache"]
     print(json.dumps(counts))
+
+
+def search_behind_ghost(steps: int) -> attack.Search:
+    """Features of stegos, which GHOST's cloud has been trained to answer."""
+    weights = cases.trained("cnn2", steps)
+    edge, cloud = chain.cut(cases.layers("cnn2"), "pool1")
+    settings = ghost.Settings(Recipe(steps), 64, 64, covert_filters=16)
+    defense = ghost.ghost(edge, cloud, (28, 28, 1), lsb.lsb(3), settings)
+    task = cases.task("cnn2", "pool1", weights)
+    params, _ = defense.fit(jax.random.key(1), task, train.fit)
+    images = task.images[:32].astype("float32") / 255
+    encode = jax.jit(defense.encode)
+    features = encode(params, jax.random.key(2), images[:16], images[16:])
+    return attack.Search(edge, (28, 28, 1), params["edge"], features, images[:16])
 
 
 if __name__ == "__main__":
