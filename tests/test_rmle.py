@@ -159,3 +159,33 @@ def test_knowledge_is_limited_to_what_is_declared():
         limit(Knowledge(), ("query",))
     with pytest.raises(ValueError, match="did you mean 'query'"):
         limit(Knowledge(), ("qury",))
+
+
+def test_an_inversion_is_few_programs(caplog):
+    """Each small array operation outside a program is a program of its own, and a call:
+    it took 39, and on a GPU ten times as long as its steps."""
+    edge, _ = chain.cut(zoo.lenet5(), "conv1")
+    images = jnp.zeros((7, 28, 28, 1))
+    variables = chain.init(edge, jax.random.key(0), images)
+    features = chain.apply(edge, variables, images)
+    settings = Settings("gd", 3, "grey", 0.0)
+    invert = rmle(edge, (28, 28, 1), settings).invert
+    jax.clear_caches()
+    with jax.log_compiles():
+        invert(variables, jax.random.key(0), features)
+    lines = [r.getMessage() for r in caplog.records]
+    compiled = [line for line in lines if line.startswith("Finished XLA compilation")]
+    assert 3 <= len(compiled) <= 12, compiled
+
+
+def test_an_inversion_can_be_traced_again():
+    """Nothing that one trace made is left in a cache for the next."""
+    edge, _ = chain.cut(zoo.lenet5(), "conv1")
+    images = jnp.zeros((2, 28, 28, 1))
+    variables = chain.init(edge, jax.random.key(0), images)
+    features = chain.apply(edge, variables, images)
+    invert = rmle(edge, (28, 28, 1), Settings(steps=1)).invert
+    for count in (1, 2):  # of another shape, since what is traced is kept
+        program = jax.jit(lambda v, f: invert(v, jax.random.key(0), f)[0])
+        pictures = program(variables, features[:count])
+        assert pictures.shape == (count, 28, 28, 1)

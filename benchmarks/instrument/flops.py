@@ -46,20 +46,18 @@ def _of_convolution(equation: core.JaxprEqn) -> float:
     A gradient to the input is a convolution of a map with zeros between its values,
     which no processor multiplies by.
     """
-    params, kernel = equation.params, equation.invars[1]
-    numbers = params["dimension_numbers"]
-    taps = prod(kernel.aval.shape[i] for i in numbers.rhs_spec[1:])
-    dilation = prod(params["lhs_dilation"])
-    values = equation.outvars[0].aval.size / params["batch_group_count"]
-    return 2.0 * values * taps * params["batch_group_count"] / dilation
+    kernel = equation.invars[1].aval.shape
+    taps = prod(kernel[i] for i in equation.params["dimension_numbers"].rhs_spec[1:])
+    dilation = prod(equation.params["lhs_dilation"])
+    return 2.0 * equation.outvars[0].aval.size * taps / dilation
 
 
 def _bodies(params: dict[str, Any]) -> list[core.Jaxpr]:
-    found: list[core.Jaxpr] = []
+    bodies: list[core.Jaxpr] = []
     for value in params.values():
         for part in value if isinstance(value, tuple | list) else (value,):
             if isinstance(part, core.ClosedJaxpr):
-                found.append(part.jaxpr)
+                bodies.append(part.jaxpr)
             elif isinstance(part, core.Jaxpr):
-                found.append(part)
-    return found
+                bodies.append(part)
+    return bodies
