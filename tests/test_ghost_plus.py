@@ -193,7 +193,7 @@ def test_a_generator_that_is_told_the_label_answers_with_it(task):
 def test_a_generator_whose_answer_is_one_label_uses_no_secret(task):
     """Universal: the stego method hides nothing, so nothing can be read."""
     blank = HIDING._replace(hide=lambda learned, cover, secret: cover)
-    settings = Settings(Recipe(60), 32)
+    settings = Settings(Recipe(150), 32)  # to 46 % of 104, 4 standard errors above 25
     defense = ghost_plus(EDGE, CLOUD, SHAPE, blank, settings, learning_rate=3e-3)
     row, _, _ = measured(defense, task)
     assert row["accuracy_secret"] > 25, "it does answer with sensitive labels"
