@@ -125,7 +125,7 @@ def make_step(loss: Loss, draw: Draw, recipe: Recipe) -> loop.Step:
     def step(state, index, key, learning_rate, data):
         draw_key, loss_key = jax.random.split(key)
         # The barrier keeps the drawing out of the loss's kernels: XLA would compute it
-        # again in each of a convolution's patches, and compile twice as long.
+        # again in each of a convolution's patches, and compile up to twice as long.
         batch = lax.optimization_barrier(draw(draw_key, index, data))
         loss_key = jax.random.fold_in(loss_key, index)
         graded = jax.value_and_grad(loss, has_aux=True)

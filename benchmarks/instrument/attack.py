@@ -166,7 +166,7 @@ def time_to(bench: Bench, case: str, cut: str, wanted: float) -> Iterator[Row]:
         quality = float(psnr(invert(*inputs), problem.truth))
         if quality >= wanted or bench.out_of_time():
             break
-    note = f"{quality:.2f} dB in {steps} steps of Gauss–Newton; drawn digits"
+    note = f"{quality:.2f} dB, two starts explored and then {steps} steps; drawn digits"
     if quality < wanted:
         yield Row(case=case, figure=f"to {wanted} dB", value=None, unit="s", note=note)
         return
