@@ -7,7 +7,7 @@ edge and cloud, each again a chain, each running on its own slice of the variabl
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -33,12 +33,18 @@ def init(chain: Chain, key: Array, image: Array) -> Variables:
     Returns:
       {layer name: {"params": {...}, "batch_stats": {...}}}, float32.
     """
-    variables, x = {}, image
+    drawn = _drawn(chain, key, tuple(image.shape))
+    return {name: drawn[name] for name, _ in chain if name in drawn}
+
+
+@partial(jax.jit, static_argnums=(0, 2))  # one program, where each draw would be one
+def _drawn(chain: Chain, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:
+    variables, x = {}, jnp.zeros(shape)
     for place, (name, layer) in enumerate(chain):
-        drawn = layer.init({"params": jax.random.fold_in(key, place)}, x)
-        if drawn:
-            variables[name] = dict(drawn)
-        x = layer.apply(drawn, x)
+        layer_key = {"params": jax.random.fold_in(key, place)}
+        x, layer_variables = layer.init_with_output(layer_key, x)
+        if layer_variables:
+            variables[name] = dict(layer_variables)
     return variables
 
 
@@ -60,10 +66,12 @@ def apply_train(
     updated = dict(variables)
     for place, (name, layer) in enumerate(chain):
         rngs = {"dropout": jax.random.fold_in(key, place)}
-        own = variables.get(name, {})
-        x, moved = layer.apply(own, x, train=True, rngs=rngs, mutable=["batch_stats"])
+        before = variables.get(name, {})
+        x, moved = layer.apply(
+            before, x, train=True, rngs=rngs, mutable=["batch_stats"]
+        )
         if moved:
-            updated[name] = {**own, **moved}
+            updated[name] = {**before, **moved}
     return x, updated
 
 
@@ -91,8 +99,8 @@ def select(chain: Chain, variables: Variables) -> Variables:
 def fits(chain: Chain, image_shape: tuple[int, ...], variables: Variables) -> bool:
     """Whether `variables` have the shapes of the chain's for images [H, W, C]."""
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    own = jax.eval_shape(lambda x: init(chain, jax.random.key(0), x), image)
-    return jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, variables)
+    wanted = jax.eval_shape(lambda x: init(chain, jax.random.key(0), x), image)
+    return jax.tree.map(jnp.shape, wanted) == jax.tree.map(jnp.shape, variables)
 
 
 def split(variables: Variables) -> tuple[Variables, Variables]:
@@ -139,6 +147,14 @@ def _describe(chain: Chain, image_shape: tuple[int, ...]) -> tuple[Layer, ...]:
         cost = layer.flops(x.shape[1:], y.shape[1:])
         values = prod(y.shape[1:])
         parameters = sum(leaf.size for leaf in leaves)
-        rows.append(Layer(name, y.shape[1:], parameters, cost, 4 * values))
+        rows.append(
+            Layer(
+                name=name,
+                shape=y.shape[1:],
+                parameters=parameters,
+                flops=cost,
+                bytes=4 * values,
+            )
+        )
         x = y
     return tuple(rows)

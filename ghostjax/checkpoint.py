@@ -67,7 +67,8 @@ def restore(folder: Path, like: Tree) -> Tree:
         ) from error
     if _digest(tree) != written:
         raise Corrupted(f"checkpoint {folder} is not what was written: {remedy}")
-    return tree
+    # Arrays that are bound to a device are another kind to a compiled program.
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)), tree)
 
 
 def latest(folder: Path) -> int:

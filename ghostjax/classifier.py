@@ -3,17 +3,21 @@
 Source: GHOST Section VIII.A and Table II (Adam, cross-entropy, pixels in [0, 1]).
 """
 
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
-from ghostjax.chain import Chain, Variables, apply_train, init, join, split
+from ghostjax.base import Context, Key, require_batch
+from ghostjax.chain import Chain, apply_train, init, join, split
+from ghostjax.fields import Hyper
+from ghostjax.pixels import as_float
 from ghostjax.sampling import epoch_indices
-from ghostjax.train import Draw, Loss, Recipe, fit
+from ghostjax.sections import Target
+from ghostjax.train import Draw, Fit, Loss, Recipe, Training
 
 
 class LabelledImages(NamedTuple):
@@ -23,49 +27,51 @@ class LabelledImages(NamedTuple):
     labels: Array  # int32 [N]
 
 
-def fit_classifier(
-    key: Array,
-    chain: Chain,
-    data: LabelledImages,
-    *,
-    recipe: Recipe,
-    batch_size: int,
-    learning_rate: Array | float,
-    train: Any = fit,
-) -> tuple[Variables, Any]:
-    """Trains a network from scratch on labelled images.
+def classifier(
+    chain: Chain, record: Target, context: Context
+) -> Callable[[Key, Hyper, LabelledImages], Fit]:
+    """The fit of a network that is trained from scratch on labelled images.
 
     Args:
-      key: consumed by initialisation, order and dropout.
       chain: the whole network.
-      data: the train split.
-      recipe: static; `recipe.steps` of `batch_size` images, visited in a fresh random
-        order each epoch, nothing dropped.
-      learning_rate: traced.
-      train: `train.fit` or another function with its signature.
+      record: its learning rate is traced.
+      context: `train_count`, of which an epoch visits each image once, in a fresh
+        random order, nothing dropped between epochs.
 
     Returns:
-      The variables, and the metrics of each step: loss and accuracy in [0, 1].
+      `fit(key, hyper, data)`, which ends in the variables; its metrics are the loss and
+      the accuracy, in [0, 1].
+
+    Raises:
+      ValueError: a batch larger than the data.
     """
-    init_key, train_key = jax.random.split(key)
-    image = jnp.zeros((1, *data.images.shape[1:]))
-    params, model_state = split(init(chain, init_key, image))
-    state, metrics = train(
-        train_key,
-        params,
-        model_state,
-        data,
-        learning_rate,
-        loss=_loss(chain),
-        draw=_draw(batch_size),
-        recipe=recipe,
-    )
-    return join(state.params, state.model_state), metrics
+    require_batch("target.batch_size", record.batch_size, context)
+    loss, draw = _loss(chain), _draw(record.batch_size)
+    steps = -(-record.epochs * context.train_count // record.batch_size)
+    recipe = Recipe(steps, record.optimizer, record.schedule)
+
+    def fit(key: Key, hyper: Hyper, data: LabelledImages) -> Fit:
+        init_key, train_key = jax.random.split(key)
+        image = np.zeros((1, *data.images.shape[1:]), np.float32)
+        params, model_state = split(init(chain, init_key, image))
+        state = yield Training(
+            key=train_key,
+            params=params,
+            model_state=model_state,
+            shared=data,
+            hyper=hyper,
+            loss=loss,
+            draw=draw,
+            recipe=recipe,
+            part="target",
+        )
+        return join(state.params, state.model_state)
+
+    return fit
 
 
-@lru_cache(maxsize=16)
 def _loss(chain: Chain) -> Loss:
-    def loss(params, model_state, key, batch):
+    def loss(params, model_state, key, batch, hyper, shared):
         pixels, labels = batch
         logits, moved = apply_train(chain, join(params, model_state), pixels, key)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -75,10 +81,9 @@ def _loss(chain: Chain) -> Loss:
     return loss
 
 
-@lru_cache(maxsize=16)
 def _draw(batch_size: int) -> Draw:
-    def draw(key, index, data):
-        chosen = epoch_indices(key, index, batch_size, data.labels.shape[0])
-        return data.images[chosen].astype(jnp.float32) / 255, data.labels[chosen]
+    def draw(key, index, shared, own):
+        chosen = epoch_indices(key, index, batch_size, shared.labels.shape[0])
+        return as_float(shared.images[chosen]), shared.labels[chosen]
 
     return draw

@@ -7,7 +7,6 @@ choice; nothing else in ghostjax loops over steps.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import jax
@@ -32,7 +31,7 @@ def run(
     """Runs `carry, out = step(carry, index, *constants)` for `steps` indices.
 
     Args:
-      step: a pure function; pass the same object again to reuse the compiled program.
+      step: a pure function, hashable; equal ones share the compiled program.
       carry: a pytree of arrays; copied, so the caller's arrays stay valid.
       steps: how many, static.
       constants: pytrees the step reads (data, frozen variables, traced rates).
@@ -44,17 +43,19 @@ def run(
       The last carry and the outputs stacked along a leading axis [steps, ...].
     """
     scanned = not runtime.on_cpu() if scanned is None else scanned
-    carry = _copied(carry)
+    held = _Held(step)
     # Under vmap the first carry has no run axis yet: its buffers cannot be reused.
     leaves = jax.tree.leaves((carry, constants))
-    donate = not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
     if scanned:
-        return _scanned(step, steps, donate)(carry, jnp.int32(start), constants)
-    one, outputs = _stepped(step, donate), []
+        whole = _scanned_anew if traced else _scanned
+        return whole(held, steps, _copied(carry), jnp.int32(start), constants)
+    carry = _copied(carry)
+    one, outputs = _stepped_anew if traced else _stepped, []
     for index in range(start, start + steps):
-        carry, out = one(carry, index, *constants)
+        carry, out = one(held, carry, index, constants)
         outputs.append(out)
-    return carry, jax.tree.map(_stack if donate else _traced_stack, *outputs)
+    return carry, jax.tree.map(_traced_stack if traced else _stack, *outputs)
 
 
 @jax.jit  # one program for the whole carry, where each leaf would be one
@@ -64,22 +65,43 @@ def _copied(carry: Carry) -> Carry:
 
 def _stack(*leaves: jax.Array) -> jax.Array:
     # On the host: XLA compiles a stack of 28,000 arrays for minutes, in gigabytes.
-    return jnp.asarray(np.stack([np.asarray(leaf) for leaf in leaves]))
+    return jax.device_put(np.stack([np.asarray(leaf) for leaf in leaves]))
 
 
 def _traced_stack(*leaves: jax.Array) -> jax.Array:
     return jnp.stack(leaves)
 
 
-@lru_cache(maxsize=64)
-def _stepped(step: Step, donate: bool) -> Step:
-    return jax.jit(step, donate_argnums=0 if donate else ())
+class _Held:
+    """A step that is hashed once, not at every call."""
+
+    __slots__ = ("_hash", "step")
+
+    def __init__(self, step: Step):
+        self.step, self._hash = step, hash(step)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Held):
+            return NotImplemented
+        return self.step is other.step or self.step == other.step
 
 
-@lru_cache(maxsize=64)
-def _scanned(step: Step, steps: int, donate: bool) -> Callable[..., Any]:
-    def whole(carry, start, constants):
-        indices = start + jnp.arange(steps, dtype=jnp.int32)
-        return lax.scan(lambda c, i: step(c, i, *constants), carry, indices)
+def _one(held: _Held, carry: Any, index: Any, constants: tuple[Any, ...]) -> Any:
+    return held.step(carry, index, *constants)
 
-    return jax.jit(whole, donate_argnums=0 if donate else ())
+
+def _all(
+    held: _Held, steps: int, carry: Any, start: jax.Array, constants: tuple[Any, ...]
+) -> Any:
+    indices = start + jnp.arange(steps, dtype=jnp.int32)
+    return lax.scan(lambda c, i: held.step(c, i, *constants), carry, indices)
+
+
+# jit's own cache keeps a program for each step: equal steps share it.
+_stepped = jax.jit(_one, static_argnums=0, donate_argnums=1)
+_stepped_anew = jax.jit(_one, static_argnums=0)
+_scanned = jax.jit(_all, static_argnums=(0, 1), donate_argnums=2)
+_scanned_anew = jax.jit(_all, static_argnums=(0, 1))

@@ -32,8 +32,8 @@ def over_runs(
       The results stacked [runs, ...].
     """
 
-    def several(own, *common):
-        return jax.vmap(lambda one: run(one, *common))(own)
+    def several(some, *common):
+        return jax.vmap(lambda one: run(one, *common))(some)
 
     return over_batch(several, runs, *shared, devices=devices)
 

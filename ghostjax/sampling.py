@@ -14,9 +14,11 @@ for secrecy; and in stopping after `ROUNDS` rounds, far fewer than their proof a
 
 from functools import partial
 from math import gcd
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from ghostjax import runtime
@@ -25,15 +27,45 @@ ROUNDS = 32  # a card that no round has moved: probability 2^-32
 _UNROLL = 8  # rounds written out on an accelerator, where each turn is a kernel
 
 
-@partial(jax.jit, static_argnames=("batch", "n"))
-def epoch_indices(key: Array, step: Array | int, batch: int, n: int) -> Array:
+class Stream(NamedTuple):
+    """How many there are to draw from, as an argument of a program; see `stream`."""
+
+    n: Array  # uint32, the size of the data
+    steps: Array  # uint32, steps after which batches and epochs begin together again
+    epochs: Array  # uint32, the epochs of so many steps
+    touched: Array  # uint32 [most epochs that a batch touches], 0, 1, …
+
+
+def stream(n: int, batch: int) -> Stream:
+    """The numbers that `epoch_indices` needs of a size that is not static.
+
+    Args:
+      n: size of the data.
+      batch: indices per step.
+
+    Raises:
+      ValueError: `batch` or `n` is below 1, or too large for arithmetic in 32 bits.
+    """
+    if batch < 1 or n < 1:
+        raise ValueError(f"cannot draw {batch} of {n} indices: both must be at least 1")
+    common = gcd(batch, n)
+    if n >= 2**31 or batch * (n // common) + batch >= 2**32:
+        raise ValueError(
+            f"batch {batch} of n {n}: their least common multiple passes 2^32; take a "
+            "batch that shares a larger factor with n, or fewer data"
+        )
+    touched = np.arange((batch - 1) // n + 2, dtype=np.uint32)
+    return Stream(*map(np.uint32, (n, n // common, batch // common)), touched)
+
+
+def epoch_indices(key: Array, step: Array | int, batch: int, n: int | Stream) -> Array:
     """The indices that step `step` draws from range(n).
 
     Args:
       key: the key of the run, the same at every step; only folded.
       step: int32 or uint32 scalar, from 0; traced.
       batch: indices per step; static; may exceed n.
-      n: size of the data; static.
+      n: size of the data: static, or `stream(n, batch)`.
 
     Returns:
       int32 [batch] in [0, n): positions step * batch + arange(batch) of the stream.
@@ -44,46 +76,44 @@ def epoch_indices(key: Array, step: Array | int, batch: int, n: int) -> Array:
       (Epoch numbers wrap, and orders repeat, after 2^32 epochs.)
 
     Raises:
-      ValueError: `batch` or `n` is below 1, or too large for arithmetic in 32 bits.
+      ValueError: see `stream`.
     """
-    epochs, offsets, places = _positions(step, batch, n)
+    data = n if isinstance(n, Stream) else stream(n, batch)
+    return _epoch_indices(key, step, batch, data)
+
+
+@partial(jax.jit, static_argnames=("batch",))
+def _epoch_indices(key: Array, step: Array, batch: int, data: Stream) -> Array:
+    epochs, offsets, places = _positions(step, batch, data)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, epochs)
     salts = jax.vmap(lambda epoch: jax.random.bits(epoch, (ROUNDS, 2)))(keys)
-    return _shuffle(places, salts[offsets], n).astype(jnp.int32)
+    return _shuffle(places, salts[offsets], data.n).astype(jnp.int32)
 
 
-def _positions(step: Array | int, batch: int, n: int) -> tuple[Array, Array, Array]:
+def _positions(
+    step: Array | int, batch: int, data: Stream
+) -> tuple[Array, Array, Array]:
     """(epochs that the batch touches [E], which of them [batch], place in it [batch]).
 
     The stream's division into steps and epochs repeats every lcm(batch, n) positions;
     counting from the last repetition keeps step * batch below 2^32.
     """
-    if batch < 1 or n < 1:
-        raise ValueError(f"cannot draw {batch} of {n} indices: both must be at least 1")
-    common = gcd(batch, n)
-    if n >= 2**31 or batch * (n // common) + batch >= 2**32:
-        raise ValueError(
-            f"batch {batch} of n {n}: their least common multiple passes 2^32; take a "
-            "batch that shares a larger factor with n, or fewer data"
-        )
     step = jnp.asarray(step).astype(jnp.uint32)
-    size, steps = jnp.uint32(n), jnp.uint32(n // common)
-    positions = step % steps * batch + jnp.arange(batch, dtype=jnp.uint32)
-    first = positions[0] // size
-    touched = jnp.arange((batch - 1) // n + 2, dtype=jnp.uint32)
-    epochs = step // steps * jnp.uint32(batch // common) + first + touched
-    return epochs, positions // size - first, positions % size
+    positions = step % data.steps * jnp.uint32(batch)
+    positions += jnp.arange(batch, dtype=jnp.uint32)
+    first = positions[0] // data.n
+    epochs = step // data.steps * data.epochs + first + data.touched
+    return epochs, positions // data.n - first, positions % data.n
 
 
-def _shuffle(places: Array, salts: Array, n: int) -> Array:
-    """The permutation of range(n) that `salts` [batch, ROUNDS, 2] name, at `places`.
+def _shuffle(places: Array, salts: Array, size: Array) -> Array:
+    """The permutation of range(size) that `salts` [batch, ROUNDS, 2] name, at `places`.
 
     A loop of the compiled program: written out, several shuffles fused into one step
     cost XLA minutes to compile (jax 0.11 and later; exponential in the rounds). On an
     accelerator a few rounds are: 256 indices took 229 us with none and 39 us so, of
     which 9 us are the scan around it (H200).
     """
-    size = jnp.uint32(n)
 
     def turn(x: Array, salt: Array) -> tuple[Array, None]:
         pivot = salt[:, 0] % size

@@ -1,17 +1,17 @@
 """The one training loop for everything that learns.
 
-A thing that learns is a `loss(params, model_state, key, batch) -> (scalar,
-(model_state, metrics))` and a `draw(key, index, data) -> batch` that gathers and pairs
-on the device. `fit` is a pure function of its keys and arrays: `vmap` it over keys and
-learning rates, or place it on devices with `parallel.over_runs`. `fit_resumable` is the
-same run in chunks, with checkpoints and progress between them, and gives bit-equal
-parameters because every draw is folded from the run's key and the step's index.
+What learns yields a `Training`: a `loss` and a `draw`, made once by a factory, and the
+arrays they are called with. `fit` runs one; it is a pure function of keys and arrays:
+`vmap` it over keys and rates, or place it on devices with `parallel.over_runs`.
+`fit_resumable` is the same run in chunks, with checkpoints and progress between them,
+and gives bit-equal parameters because every draw is folded from the run's key and the
+step's index. `drive` advances a whole fit, a generator of trainings.
 
-Traced: key, params, data, learning_rate. Static: loss, draw, Recipe.
+Traced: key, params, data, hyper. Static: loss, draw, Recipe.
 """
 
-from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from collections.abc import Callable, Generator, Mapping
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,9 +23,13 @@ import optax
 from jax import Array, lax
 
 from ghostjax import checkpoint, loop
+from ghostjax.fields import Hyper
 
 Loss = Callable[..., tuple[Array, tuple[Any, Mapping[str, Array]]]]
-Draw = Callable[[Array, Array, Any], Any]
+"""`loss(params, model_state, key, batch, hyper, shared) -> (scalar, (model_state,
+metrics))`."""
+Draw = Callable[[Array, Array, Any, Any], Any]
+"""`draw(key, index, shared, own) -> batch`: gathers and pairs on the device."""
 
 
 class TrainState(NamedTuple):
@@ -71,90 +75,206 @@ class NonFiniteLoss(ValueError):
     """The loss became NaN or infinite; the last good checkpoint is kept."""
 
 
+class Training(NamedTuple):
+    """One run of the loop: what a fit yields.
+
+    Members of a sweep whose trainings have equal static halves can be advanced in step:
+    `shared` is then the same for all of them and is never mapped, so that frozen
+    convolutions keep no groups; everything else has one value a member.
+    """
+
+    key: Array  # typed key of the draws and the loss; consumed
+    params: Any  # pytree to train; gradients are taken with respect to it
+    shared: Any  # pytree of device arrays that draw and loss read: data, frozen weights
+    hyper: Hyper  # name -> scalar array, with "learning_rate", the peak rate
+    loss: Loss
+    draw: Draw
+    recipe: Recipe
+    own: Any = ()  # pytree of arrays that draw reads besides; or `Later`
+    model_state: Any = {}  # noqa: RUF012 (an empty pytree); what the loss carries along
+    part: str = ""  # which of a fit's trainings it is
+
+    @property
+    def static(self) -> tuple[Any, ...]:
+        """What it shares its program with others by."""
+        return self.loss, self.draw, self.recipe, self.part
+
+
+Fit = Generator[Training, TrainState, Any]
+Train = Callable[[Training], tuple[TrainState, Mapping[str, Array]]]
+
+
+def drive(
+    fitting: Fit, train: "Train | None" = None
+) -> tuple[Any, dict[str, Mapping[str, Array]]]:
+    """Advances one fit to its end.
+
+    Args:
+      fitting: a generator that yields trainings and is sent the states they end in.
+      train: `fit` or another function of a training; by default `fit`.
+
+    Returns:
+      What the fit returns, and the metrics of its trainings, {part: {name: [steps]}}.
+    """
+    run, history = train or fit, {}
+    try:
+        training = next(fitting)
+        while True:
+            state, history[training.part] = run(training)
+            training = fitting.send(state)
+    except StopIteration as end:
+        return end.value, history
+
+
 def like(data: Any) -> Any:
     """What stands for the data's shapes, made or not."""
     return data.like if isinstance(data, Later) else data
 
 
-def start(params: Any, model_state: Any, recipe: Recipe) -> TrainState:
+def start(training: Training) -> TrainState:
     """The state before the first step."""
-    optimizer_state = OPTIMIZERS[recipe.optimizer](0.0).init(params)
-    return TrainState(params, model_state, optimizer_state)
+    optimizer_state = _optimizer_state(training.recipe.optimizer, training.params)
+    return TrainState(training.params, training.model_state, optimizer_state)
+
+
+@partial(jax.jit, static_argnums=0)  # one program, where each leaf would be one
+def _optimizer_state(optimizer: str, params: Any) -> Any:
+    return OPTIMIZERS[optimizer](0.0).init(params)
 
 
 def fit(
-    key: Array,
-    params: Any,
-    model_state: Any,
-    data: Any,
-    learning_rate: Array | float,
-    *,
-    loss: Loss,
-    draw: Draw,
-    recipe: Recipe,
-    part: str = "",
-    scanned: bool | None = None,
+    training: Training, *, scanned: bool | None = None
 ) -> tuple[TrainState, Mapping[str, Array]]:
-    """Trains `params` for `recipe.steps` steps.
+    """Trains for `recipe.steps` steps.
 
     Args:
-      key: typed key; consumed.
-      params: pytree to train.
-      model_state: pytree the loss carries along (batch statistics), or {}.
-      data: pytree of device arrays that `draw` reads, never copied; or `Later`.
-      learning_rate: peak rate, traced; the schedule multiplies it.
-      loss: see the module; gradients are taken with respect to `params`.
-      draw: see the module.
-      recipe: number of steps, optimizer, schedule.
-      part: which of several trainings this is; for callers that keep them on disk.
+      training: what to train.
       scanned: as in `loop.run`; pass True under jit or pmap.
 
     Returns:
       The last state, and the metrics of each step stacked [steps], with "loss".
     """
-    state = start(params, model_state, recipe)
-    step = make_step(loss, draw, recipe)
-    rate, data = jnp.float32(learning_rate), _made(data)
-    return loop.run(step, state, recipe.steps, key, rate, data, scanned=scanned)
+    step, arguments = step_of(training), _arguments(training)
+    steps = training.recipe.steps
+    return loop.run(step, start(training), steps, *arguments, scanned=scanned)
 
 
-@lru_cache(maxsize=64)
-def make_step(loss: Loss, draw: Draw, recipe: Recipe) -> loop.Step:
-    """`step(state, index, key, learning_rate, data) -> (state, metrics)`."""
+class Step(NamedTuple):
+    """`step(state, index, key, hyper, shared, own) -> (state, metrics)`; equal ones
+    share a compiled program."""
 
-    def step(state, index, key, learning_rate, data):
+    loss: Loss
+    draw: Draw
+    recipe: Recipe
+
+    def __call__(
+        self,
+        state: TrainState,
+        index: Any,
+        key: Array,
+        hyper: Any,
+        shared: Any,
+        own: Any,
+    ) -> tuple[TrainState, Mapping[str, Array]]:
+        batch, loss_key = self.drawn(key, index, shared, own)
+        graded = jax.value_and_grad(self.loss, has_aux=True)
+        (value, (model_state, metrics)), gradients = graded(
+            state.params, state.model_state, loss_key, batch, hyper, shared
+        )
+        state = self.moved(state, gradients, model_state, index, hyper)
+        return state, {"loss": value, **metrics}
+
+    def drawn(self, key: Array, index: Any, shared: Any, own: Any) -> tuple[Any, Array]:
+        """The step's batch, and the key of its loss."""
         draw_key, loss_key = jax.random.split(key)
         # The barrier keeps the drawing out of the loss's kernels: XLA would compute it
         # again in each of a convolution's patches, and compile up to twice as long.
-        batch = lax.optimization_barrier(draw(draw_key, index, data))
-        loss_key = jax.random.fold_in(loss_key, index)
-        graded = jax.value_and_grad(loss, has_aux=True)
-        (value, (model_state, metrics)), gradients = graded(
-            state.params, state.model_state, loss_key, batch
-        )
-        rate = learning_rate * SCHEDULES[recipe.schedule](index, recipe.steps)
-        optimizer = OPTIMIZERS[recipe.optimizer](rate)
+        batch = lax.optimization_barrier(self.draw(draw_key, index, shared, own))
+        return batch, jax.random.fold_in(loss_key, index)
+
+    def moved(
+        self,
+        state: TrainState,
+        gradients: Any,
+        model_state: Any,
+        index: Any,
+        hyper: Any,
+    ) -> TrainState:
+        """The state behind the optimizer's step."""
+        recipe = self.recipe
+        schedule = SCHEDULES[recipe.schedule](index, recipe.steps)
+        optimizer = OPTIMIZERS[recipe.optimizer](hyper["learning_rate"] * schedule)
         updates, optimizer_state = optimizer.update(
             gradients, state.optimizer_state, state.params
         )
         params = optax.apply_updates(state.params, updates)
-        state = TrainState(params, model_state, optimizer_state)
-        return state, {"loss": value, **metrics}
+        return TrainState(params, model_state, optimizer_state)
 
-    return step
+
+class MembersStep(NamedTuple):
+    """A step of K members at once: `Step` where leaves of state, key, hyper, own and
+    metrics have a leading axis [K], and those of shared have none.
+
+    The gradient is taken of the members' summed losses, outside of the vmap. Each
+    member's is the same as alone, a NaN of another's loss included; but XLA sees one
+    convolution over all members' batches in the place of one whose kernels are as large
+    as the picture, and frozen weights in `shared` keep no groups.
+    """
+
+    step: Step
+
+    def __call__(
+        self,
+        state: TrainState,
+        index: Any,
+        key: Array,
+        hyper: Any,
+        shared: Any,
+        own: Any,
+    ) -> tuple[TrainState, Mapping[str, Array]]:
+        drawn = jax.vmap(self.step.drawn, (0, None, None, 0))
+        losses = jax.vmap(self.step.loss, (0, 0, 0, 0, 0, None))
+        moved = jax.vmap(self.step.moved, (0, 0, 0, None, 0))
+        batch, loss_key = drawn(key, index, shared, own)
+
+        def summed(params):
+            values, aside = losses(
+                params, state.model_state, loss_key, batch, hyper, shared
+            )
+            return values.sum(), (values, aside)
+
+        gradients, (values, (model_state, metrics)) = jax.grad(summed, has_aux=True)(
+            state.params
+        )
+        state = moved(state, gradients, model_state, index, hyper)
+        return state, {"loss": values, **metrics}
+
+
+def step_of(training: Training) -> Step:
+    """The training's step."""
+    return Step(training.loss, training.draw, training.recipe)
+
+
+def members_step(training: Training) -> MembersStep:
+    """The step of all members whose trainings have this one's static half."""
+    return MembersStep(step_of(training))
+
+
+def _arguments(training: Training) -> tuple[Any, ...]:
+    """What a step is called with behind the index."""
+    hyper = jax.tree.map(_array, dict(training.hyper))
+    return training.key, hyper, training.shared, _made(training.own)
+
+
+def _array(value: Any) -> Array:
+    """On the device once, and float32 where it is a plain number."""
+    return jax.device_put(value if hasattr(value, "dtype") else np.float32(value))
 
 
 def fit_resumable(
-    key: Array,
-    params: Any,
-    model_state: Any,
-    data: Any,
-    learning_rate: float,
-    *,
-    loss: Loss,
-    draw: Draw,
-    recipe: Recipe,
+    training: Training,
     folder: Path,
+    *,
     chunk: int,
     on_chunk: Callable[[int, Mapping[str, np.ndarray]], None] = lambda step, m: None,
     scanned: bool | None = None,
@@ -165,35 +285,39 @@ def fit_resumable(
     and ends with bit-equal parameters (on one device).
 
     Args:
+      training: what to train.
       folder: where the checkpoints go; the two newest are kept.
       chunk: steps between checkpoints.
       on_chunk: called with the steps done and the new chunk's metrics.
+      scanned: as in `loop.run`.
 
     Raises:
       NonFiniteLoss: names the step; the checkpoint before it stays on disk.
       checkpoint.Corrupted: a checkpoint on disk is unreadable or was changed.
     """
-    step = make_step(loss, draw, recipe)
-    rate = jnp.float32(learning_rate)
-    state, done = start(params, model_state, recipe), checkpoint.latest(folder)
+    step, steps = step_of(training), training.recipe.steps
+    state, done = start(training), checkpoint.latest(folder)
     history: dict[str, Array] = {}
     if done:
-        batch = jax.eval_shape(step, state, 0, key, rate, like(data))[1]
-        shapes = {k: jax.ShapeDtypeStruct((done,), v.dtype) for k, v in batch.items()}
-        wanted = {"state": state, "metrics": shapes}
-        restored = checkpoint.restore(folder / str(done), wanted)
-        state, history = restored["state"], restored["metrics"]
-    for _ in range(ceil((recipe.steps - done) / chunk)):
-        steps, data = min(chunk, recipe.steps - done), _made(data)
+        shapes = training._replace(own=like(training.own))
+        one = jax.eval_shape(step.__call__, state, 0, *_arguments(shapes))[1]
+        spans = {k: jax.ShapeDtypeStruct((done,), v.dtype) for k, v in one.items()}
+        saved = checkpoint.restore(
+            folder / str(done), {"state": state, "metrics": spans}
+        )
+        state, history = saved["state"], saved["metrics"]
+    arguments = _arguments(training) if done < steps else ()
+    for _ in range(ceil((steps - done) / chunk)):
+        some = min(chunk, steps - done)
         state, metrics = loop.run(
-            step, state, steps, key, rate, data, start=done, scanned=scanned
+            step, state, some, *arguments, start=done, scanned=scanned
         )
         _require_finite(metrics["loss"], done, folder)
         history = {
-            k: jnp.concatenate([history[k], v]) if history else v
+            k: np.concatenate([history[k], v]) if history else np.asarray(v)
             for k, v in metrics.items()
         }
-        done += steps
+        done += some
         checkpoint.save(folder / str(done), {"state": state, "metrics": history})
         checkpoint.keep_newest(folder, 2)
         on_chunk(done, jax.device_get(metrics))
@@ -207,9 +331,9 @@ def _made(data: Any) -> Any:
 def _require_finite(losses: Array, done: int, folder: Path) -> None:
     bad = np.flatnonzero(~np.isfinite(np.asarray(losses)))
     if bad.size:
-        kept = f"the last good checkpoint is step {done}" if done else "none was saved"
+        saved = f"the last good checkpoint is step {done}" if done else "none was saved"
         step = done + int(bad[0])
         raise NonFiniteLoss(
-            f"loss is {losses[bad[0]]} at step {step} of {folder}: {kept}; "
+            f"loss is {losses[bad[0]]} at step {step} of {folder}: {saved}; "
             "lower the learning rate"
         )
