@@ -2,9 +2,9 @@
 
 Images are floats in [0, 1], [B, H, W, C] or a single [H, W, C]; the metrics are pure,
 may be jitted and vmapped, and return [B] or a scalar. Shapes and types are always
-checked; the range is checked where the values are known, that is outside jit. dm-pix
-does the arithmetic and none of the checks: given 0..255, or images smaller than its
-window, it returns plausible numbers. NaN pixels give NaN.
+checked; the range is checked where the values are known, that is outside jit: given
+0..255, or images smaller than the window, the formulas return plausible numbers. NaN
+pixels give NaN.
 
 `summarise` and `proportion` are for finished numbers, on the host.
 """
@@ -20,7 +20,12 @@ from jax import Array
 from jax.typing import ArrayLike
 from scipy import special
 
-WINDOW = 11  # of `ssim`, Gaussian with sigma 1.5
+from ghostjax.intervals import Proportion as Proportion
+from ghostjax.intervals import proportion as proportion
+
+WINDOW = 11  # of `ssim`, Gaussian
+_SIGMA = 1.5
+_C1, _C2 = 0.01**2, 0.03**2  # of `ssim`, for images of range 1
 AUTHORS_WINDOW = 7  # of `ssim_authors`, uniform
 
 
@@ -87,6 +92,26 @@ def ssim(a: Array, b: Array) -> Array:
     return _ssim_gaussian(a, b)
 
 
+def ssim_map(a: Array, b: Array) -> Array:
+    """The SSIM of the window around every pixel: `ssim` before the mean, as a loss.
+
+    Border rule: the pixels at the image's edge go on outside, so that every pixel is a
+    window's centre and images may be smaller than the window. Differentiable, also
+    where an image is constant.
+
+    Args:
+      a: images [B, H, W, C] or [H, W, C] in [0, 1].
+      b: images of the same shape.
+
+    Returns:
+      SSIM in [-1, 1] in the shape of `a`.
+
+    Raises:
+      ValueError: as for `psnr`.
+    """
+    return _ssim_windows(*_images(a, b), whole=False)
+
+
 def ssim_authors(truth: Array, recovered: Array) -> Array:
     """Structural similarity as He et al.'s code computes it, to compare with theirs.
 
@@ -113,9 +138,42 @@ def ssim_authors(truth: Array, recovered: Array) -> Array:
 
 
 _psnr = jax.jit(dm_pix.psnr)
-_ssim_gaussian = jax.jit(
-    partial(dm_pix.ssim, filter_size=WINDOW, filter_sigma=1.5, k1=0.01, k2=0.03)
-)
+
+
+@jax.jit
+def _ssim_gaussian(a: Array, b: Array) -> Array:
+    return _ssim_windows(a, b, whole=True).mean((-3, -2, -1))
+
+
+@partial(jax.jit, static_argnames="whole")
+def _ssim_windows(a: Array, b: Array, whole: bool) -> Array:
+    """The SSIM of every window [..., h, w, C]; of those inside the image if `whole`.
+
+    The windows are blurred by matrices: XLA's depthwise convolutions are many times
+    slower on CPU, and take most of a training step there. In full precision: a
+    variance is the small difference of two large numbers.
+    """
+    rows, columns = (_window_weights(side, whole) for side in a.shape[-3:-1])
+
+    def blur(images: Array) -> Array:
+        spelled = "hH,wW,...HWc->...hwc"
+        return jnp.einsum(spelled, rows, columns, images, precision="highest")
+
+    mean_a, mean_b, squares, product = map(blur, (a, b, a**2 + b**2, a * b))
+    means, mean_squares = mean_a * mean_b, mean_a**2 + mean_b**2
+    numerator = (2 * means + _C1) * (2 * (product - means) + _C2)
+    return numerator / ((mean_squares + _C1) * (squares - mean_squares + _C2))
+
+
+def _window_weights(side: int, whole: bool) -> np.ndarray:
+    """[windows, side], the Gaussian windows along one axis."""
+    radius = WINDOW // 2
+    offsets = np.arange(-radius, radius + 1)
+    gaussian = np.exp(-0.5 * (offsets / _SIGMA) ** 2)
+    weights = np.zeros((side, side), np.float32)
+    for centre in range(side):
+        np.add.at(weights[centre], np.clip(centre + offsets, 0, side - 1), gaussian)
+    return (weights[radius:-radius] if whole else weights) / gaussian.sum()
 
 
 @jax.jit
@@ -208,31 +266,3 @@ def summarise(values: ArrayLike) -> Summary:
         half = float(special.stdtrit(n - 1, 0.975) * finite.std(ddof=1) / np.sqrt(n))
     undefined = int(np.isnan(values).sum())
     return Summary(mean, mean - half, mean + half, n, infinite, undefined)
-
-
-class Proportion(NamedTuple):
-    """A share in per cent with its 95 % interval."""
-
-    percent: float
-    low: float
-    high: float
-
-
-def proportion(correct: int, n: int) -> Proportion:
-    """The share correct / n in per cent, with Wilson's 95 % interval.
-
-    Unlike mean ± 1.96 standard errors it stays in [0, 100] and does not shrink to a
-    point at 0 or 100 %. Source: Wilson, JASA 1927.
-
-    Raises:
-      ValueError: `n` is below 1, or `correct` is not in 0..n.
-    """
-    if n < 1 or not 0 <= correct <= n:
-        raise ValueError(
-            f"{correct} of {n} is no proportion: expected 0 <= correct <= n"
-        )
-    z, share = special.ndtri(0.975), correct / n
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    low, high = max(0.0, centre - half), min(1.0, centre + half)
-    return Proportion(100 * share, 100 * float(low), 100 * float(high))

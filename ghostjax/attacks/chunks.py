@@ -5,9 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from ghostjax.base import Attack, Key
+from ghostjax.base import Attack, Features, Inversion, Key, per_target
+from ghostjax.fields import Hyper
 
 CHUNK = 256  # targets inverted at once
 
@@ -26,21 +28,26 @@ def in_chunks(
       say: a sink for lines.
 
     Returns:
-      The attack; images and traces are joined along the targets.
+      The attack; inversions are joined along the targets. Each target keeps its own
+      values of `hyper`, where those are arrays [B].
 
     Raises:
       ValueError: when called: features that are not finite; a single target that does
         not fit the memory.
     """
 
-    def invert(params: Any, key: Key, features: Array) -> tuple[Array, Any]:
+    def invert(params: Any, key: Key, features: Features, hyper: Hyper) -> Inversion:
         require_finite(features)
+        count = len(features)
+        hyper = per_target(hyper, count)
         done, start, now = [], 0, size
-        while start < len(features):
-            part = features[start : start + now]
+        while start < count:
+            end = min(start + now, count)
+            arguments = features[start:end], _rows(hyper, start, end)
             try:
-                one = attack.invert(params, jax.random.fold_in(key, start), part)
-                done.append(jax.block_until_ready(one))
+                part_key = jax.random.fold_in(key, start)
+                part = attack.invert(params, part_key, *arguments)
+                done.append(jax.block_until_ready(part))
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error):
                     raise
@@ -49,22 +56,37 @@ def in_chunks(
                         f"one target of features {features.shape[1:]} does not fit the "
                         "device's memory: cut later, or use a smaller solver"
                     ) from error
-                now = min(now, len(part)) // 2 or 1
+                now = (end - start) // 2 or 1
                 say(
                     f"{attack.name}: out of memory; going on with {now} targets at once"
                 )
                 continue
-            start += len(part)
-        return jax.tree.map(lambda *parts: jnp.concatenate(parts), *done)
+            start = end
+        return done[0] if len(done) == 1 else _joined(done)
 
     return attack._replace(invert=invert)
 
 
-def require_finite(features: Array) -> None:
+def require_finite(features: Features) -> None:
     """Raises ValueError that names the first target with a NaN or an infinity."""
-    bad = ~jnp.isfinite(features).reshape(len(features), -1).all(1)
-    if bool(bad.any()):
+    bad = np.asarray(_not_finite(features))
+    if bad.any():
         raise ValueError(
             f"features of target {int(bad.argmax())} are not finite: nothing can be "
             "inverted; look at what the defense adds"
         )
+
+
+def _rows(hyper: Hyper, start: int, end: int) -> Hyper:
+    return jax.tree.map(lambda leaf: leaf[start:end], hyper)
+
+
+@jax.jit  # one program, where each leaf would be one
+def _joined(parts: list[Inversion]) -> Inversion:
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+
+@jax.jit
+def _not_finite(features: Features) -> Array:
+    """[B], which targets are not."""
+    return ~jnp.isfinite(features).reshape(len(features), -1).all(1)

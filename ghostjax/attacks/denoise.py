@@ -1,8 +1,8 @@
 """A convolutional denoising autoencoder (CDA) over another attack's reconstructions.
 
-The attacker sends images of his own through the edge, attacks the features himself,
-and trains the autoencoder to turn what he got into what he had sent. Or he has pairs
-from a generator that perturbs images, after and before (`pairs = "generator"`).
+The attacker sends images of its own through the edge, attacks the features itself, and
+trains the autoencoder to turn what it got into what it had sent. Or it has pairs from a
+generator that perturbs images, after and before (`pairs = "generator"`).
 
 Source: Masci et al. 2011 in the form that Wang et al. (ARDEN, KDD 2018) used: three
 3x3 convolutions of 32, 32 and 16 filters, each followed by a 2x2 max pool, and the way
@@ -10,100 +10,114 @@ back; sigmoid output; binary cross-entropy for grey images. We deviate: squared 
 for colour, and inputs are reconstructions where ARDEN's are its own noised images.
 """
 
-from functools import lru_cache
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
+from jax.tree_util import Partial
 
 from ghostjax.attacks.chunks import CHUNK, in_chunks
-from ghostjax.attacks.pairs import fit_network, pixels, squared_error, traceable
-from ghostjax.base import Attack, Bytes, Features, Key, Knowledge, limit
+from ghostjax.attacks.nothing import beneath
+from ghostjax.attacks.pairs import (
+    learner,
+    pixels,
+    recipe_of,
+    squared_error,
+    traceable,
+)
+from ghostjax.attacks.records import Denoise
+from ghostjax.base import (
+    Attack,
+    Bytes,
+    Context,
+    Cut,
+    Features,
+    Images,
+    Indices,
+    Inversion,
+    Key,
+    Knowledge,
+    limit,
+)
 from ghostjax.chain import Chain, apply
+from ghostjax.fields import Hyper
 from ghostjax.layers import Conv, MaxPool, Pad, Relu, Upsample
+from ghostjax.pixels import as_bytes
 from ghostjax.sampling import epoch_indices
-from ghostjax.train import Draw, Later, Recipe
+from ghostjax.train import Draw, Fit, Later
 
 
-class Settings(NamedTuple):
-    """Static choices of the autoencoder's training."""
-
-    recipe: Recipe
-    batch_size: int = 100
-    images: int = 10_000  # public images attacked for pairs, at most all
-    pairs: str = "own"  # or "generator"
-
-
-class _Data(NamedTuple):
-    """What a step reads; on the device."""
+class _Pairs(NamedTuple):
+    """What a step draws from; on the device."""
 
     before: Array  # uint8 [N, H, W, C], what the autoencoder is to repair
     after: Array  # uint8 [N, H, W, C], what it should be
 
 
-def denoise(
-    inner: Attack,
-    image_shape: tuple[int, int, int],
-    settings: Settings,
-    *,
-    learning_rate: Array | float = 1e-3,
-) -> Attack:
-    """`inner`, then an autoencoder.
+def denoise(cut: Cut, record: Denoise, context: Context) -> Attack | None:
+    """The attack `context.inner`, then an autoencoder.
 
     Args:
-      inner: any attack that gives images.
-      image_shape: [H, W, C].
-      settings: static choices.
-      learning_rate: traced.
+      cut: only the images' shape counts.
+      record: the learning rate is traced.
+      context: `inner`, any attack that gives images, or None where the cloud does not
+        try; `public_count`, the most pairs there can be.
 
     Returns:
-      An Attack that needs what `inner` needs and `query` and `public_images`, or
-      `perturbed_pairs` for pairs of a generator. Params are {"inner", "cda"}, metrics
-      the inner attack's and {"cda": ...}; trace {"images": the inner attack's
-      [B, H, W, C], "trace": its trace}.
-
-    Raises:
-      ValueError: `settings.pairs` is neither "own" nor "generator".
+      An Attack that needs what the inner one needs and `query` and `public_images`, or
+      `perturbed_pairs` for pairs of a generator; None without an inner attack. Its
+      `hyper` is {"attack": the inner attack's, "denoise": the record's}. Params are
+      {"inner", "cda"}; its training, after the inner attack's, is "cda". Inversions
+      hold the inner attack's images as `before_denoising`, and its trace.
     """
-    wanted = {"own": ("query", "public_images"), "generator": ("perturbed_pairs",)}
-    if settings.pairs not in wanted:
-        raise ValueError(f"pairs is {settings.pairs!r}: choose 'own' or 'generator'")
-    network = autoencoder(image_shape)
-    measure = _cross_entropy if image_shape[-1] == 1 else _squared_error
+    inner = context.inner
+    if inner is None:
+        return None
+    network = autoencoder(cut.image_shape)
+    count = min(record.images, context.public_count)
+    repairer = learner(
+        network,
+        cut.image_shape,
+        draw=_draw(record.batch_size),
+        recipe=recipe_of(record, count),
+        part="cda",
+        measure=_cross_entropy if cut.image_shape[-1] == 1 else _squared_error,
+    )
+    attacked = partial(_attacked, in_chunks(inner), count)
+    like = jax.ShapeDtypeStruct((count, *cut.image_shape), np.uint8)
 
-    def fit(key: Key, knowledge: Knowledge, train: Any) -> tuple[Any, Any]:
+    @jax.jit
+    def repair(variables: Any, images: Images) -> Images:
+        return jax.nn.sigmoid(apply(network, variables, images))
+
+    def fit(key: Key, hyper: Hyper, knowledge: Knowledge) -> Fit:
         inner_key, pairs_key, train_key = jax.random.split(key, 3)
-        learned, metrics = inner.fit(inner_key, limit(knowledge, inner.needs), train)
-        if settings.pairs == "generator":
-            data = _Data(*knowledge.perturbed_pairs)
+        known = limit(knowledge, inner.needs)
+        learned = yield from inner.fit(inner_key, hyper["attack"], known)
+        if record.pairs == "generator":
+            pairs = _Pairs(*knowledge.perturbed_pairs)
         else:
-            own = inner, learned, knowledge, pairs_key
-            images = knowledge.public_images
-            count = min(settings.images, len(images))
-            shape = jax.ShapeDtypeStruct((count, *images.shape[1:]), images.dtype)
-            data = Later(_Data(shape, shape), lambda: _attacked(*own, count))
-        cda, more = fit_network(
-            train_key,
-            network,
-            data,
-            learning_rate,
-            draw=_draw(settings.batch_size),
-            recipe=settings.recipe,
-            train=train,
-            part="cda",
-            measure=measure,
+            arguments = pairs_key, learned, hyper["attack"], knowledge
+            pairs = Later(_Pairs(like, like), partial(attacked, *arguments))
+        cda = yield from repairer.fit(train_key, hyper["denoise"], (), pairs)
+        return {"inner": learned, "cda": cda}
+
+    def invert(params: Any, key: Key, features: Features, hyper: Hyper) -> Inversion:
+        noisy = inner.invert(params["inner"], key, features, hyper["attack"])
+        return noisy._replace(
+            images=repair(params["cda"], noisy.images), before_denoising=noisy.images
         )
-        return {"inner": learned, "cda": cda}, {**metrics, **more}
 
-    def invert(params: Any, key: Key, features: Features) -> tuple[Array, Any]:
-        images, trace = inner.invert(params["inner"], key, features)
-        repaired = jax.nn.sigmoid(apply(network, params["cda"], images))
-        return repaired, {"images": images, "trace": trace}
-
-    needs = tuple(dict.fromkeys((*inner.needs, *wanted[settings.pairs])))
-    return Attack(f"denoise({inner.name})", needs, fit, invert)
+    return inner._replace(
+        name=f"denoise({inner.name})",
+        needs=tuple(dict.fromkeys((*inner.needs, *record.needs))),
+        fit=fit,
+        invert=invert,
+        probe=beneath(inner.probe),
+    )
 
 
 def autoencoder(image_shape: tuple[int, int, int]) -> Chain:
@@ -135,24 +149,38 @@ def _convolution(name: str, filters: int) -> list:
 
 
 def _attacked(
-    inner: Attack, learned: Any, knowledge: Knowledge, key: Key, count: int
-) -> _Data:
+    inner: Attack,
+    count: int,
+    key: Key,
+    learned: Any,
+    hyper: Hyper,
+    knowledge: Knowledge,
+) -> _Pairs:
     """Random public images and what the inner attack makes of their features."""
     order_key, query_key, invert_key = jax.random.split(key, 3)
-    images = knowledge.public_images
-    chosen = epoch_indices(order_key, 0, count, len(images))
-    query, invert = jax.jit(traceable(knowledge.query)), in_chunks(inner).invert
-    found = []
+    query, images = traceable(knowledge.query), knowledge.public_images
+    chosen = np.asarray(epoch_indices(order_key, 0, count, len(images)))
+    before = []
     for start in range(0, count, CHUNK):
-        shown = pixels(images, chosen[start : start + CHUNK])
-        features = query(jax.random.fold_in(query_key, start), shown)
-        own_key = jax.random.fold_in(invert_key, start)
-        found.append(_bytes(invert(learned, own_key, features)[0]))
-    return _Data(jnp.concatenate(found), images[chosen])
+        rows = chosen[start : start + CHUNK]
+        features = _sent(query, jax.random.fold_in(query_key, start), images, rows)
+        chunk_key = jax.random.fold_in(invert_key, start)
+        rebuilt = inner.invert(learned, chunk_key, features, hyper).images
+        before.append(np.asarray(_as_bytes(rebuilt)))
+    return _Pairs(jax.device_put(np.concatenate(before)), _gathered(images, chosen))
 
 
-def _bytes(images: Array) -> Bytes:
-    return jnp.round(255 * images).astype(jnp.uint8)
+@jax.jit
+def _sent(query: Partial, key: Key, images: Bytes, rows: Indices) -> Features:
+    return query(key, pixels(images, rows))
+
+
+_as_bytes = jax.jit(as_bytes)
+
+
+@jax.jit
+def _gathered(images: Bytes, rows: Indices) -> Bytes:
+    return images[rows]
 
 
 def _cross_entropy(logits: Array, target: Array) -> Array:
@@ -163,10 +191,9 @@ def _squared_error(logits: Array, target: Array) -> Array:
     return squared_error(jax.nn.sigmoid(logits), target)
 
 
-@lru_cache(maxsize=16)
 def _draw(batch_size: int) -> Draw:
-    def draw(key, index, data):
-        chosen = epoch_indices(key, index, batch_size, len(data.before))
-        return pixels(data.before, chosen), pixels(data.after, chosen)
+    def draw(key, index, shared, own):
+        chosen = epoch_indices(key, index, batch_size, len(own.before))
+        return pixels(own.before, chosen), pixels(own.after, chosen)
 
     return draw

@@ -1,18 +1,31 @@
-"""From a reconstruction of the stego to the secret in it: who knows the method.
+"""From a reconstruction of the stego to the secret in it, where the method is known.
 
 The cloud rebuilds what entered the edge, the stego, and then does what the receiver of
 a hidden message does: takes the low bits, or runs the reveal network. With LSB an error
 of one grey level in the reconstruction already flips the lowest bit, so this
-understates what the features show; `direct` is the attacker who learns to read them.
+understates what the features show; `direct` is the attacker that learns to read them.
 
 Source: GHOST Fig. 10, row 6 (the low 3 bits of an inversion).
 """
 
+from functools import partial
 from typing import Any
 
-from jax import Array
+import jax
 
-from ghostjax.base import Attack, Key, Knowledge, Stego
+from ghostjax.base import (
+    Attack,
+    Features,
+    Images,
+    Inversion,
+    Key,
+    Knowledge,
+    Params,
+    Stego,
+    limit,
+)
+from ghostjax.fields import Hyper
+from ghostjax.train import Fit
 
 
 def extract(inner: Attack, stego: Stego) -> Attack:
@@ -23,19 +36,29 @@ def extract(inner: Attack, stego: Stego) -> Attack:
       stego: the method the secrets were hidden with.
 
     Returns:
-      An Attack that needs what `inner` needs and `stego_params`. `invert` gives the
-      secrets, and as trace {"images": what the inner attack rebuilt [B, H, W, C],
-      "trace": its trace}.
+      An Attack that needs what `inner` needs and `stego_params`. Its inversions are the
+      inner attack's, with `secrets`. Params are {"inner", "stego"}; `hyper` is the
+      inner attack's.
     """
 
-    def fit(key: Key, knowledge: Knowledge, train: Any) -> tuple[Any, Any]:
-        learned, metrics = inner.fit(key, knowledge, train)
-        return {"inner": learned, "stego": knowledge.stego_params}, metrics
+    def fit(key: Key, hyper: Hyper, knowledge: Knowledge) -> Fit:
+        known = limit(knowledge, inner.needs)
+        learned = yield from inner.fit(key, hyper, known)
+        return {"inner": learned, "stego": knowledge.stego_params}
 
-    def invert(params: Any, key: Key, features: Array) -> tuple[Array, Any]:
-        images, trace = inner.invert(params["inner"], key, features)
-        secrets = stego.reveal(params["stego"], images)
-        return secrets, {"images": images, "trace": trace}
+    def invert(params: Any, key: Key, features: Features, hyper: Hyper) -> Inversion:
+        rebuilt = inner.invert(params["inner"], key, features, hyper)
+        secrets = _reveal(stego, params["stego"], rebuilt.images)
+        return rebuilt._replace(secrets=secrets)
 
-    needs = (*inner.needs, "stego_params")
-    return Attack(f"extract({inner.name})", needs, fit, invert)
+    return inner._replace(
+        name=f"extract({inner.name})",
+        needs=(*inner.needs, "stego_params"),
+        fit=fit,
+        invert=invert,
+    )
+
+
+@partial(jax.jit, static_argnums=0)
+def _reveal(stego: Stego, params: Params, images: Images) -> Images:
+    return stego.reveal(params, images)

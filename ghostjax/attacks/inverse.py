@@ -1,8 +1,8 @@
 """Black box: a decoder trained on queries turns features back into pictures.
 
-The attacker can send images of his own through the edge and sees the features. He
+The attacker can send images of its own through the edge and sees the features. It
 trains a decoder (decoder.py) to give the images back, by mean squared error, and then
-inverts any target by one forward pass. He never sees the edge's variables; where a
+inverts any target by one forward pass. It never sees the edge's variables; where a
 defense draws noise, every query has its own.
 
 Source: He, Zhang, Lee, IoT-J 2020, Section IV.B, and their code. We deviate: decoders
@@ -11,7 +11,6 @@ for every cut; features centred and whitened (`Scales`); shuffled images, pixels
 the end (readout.py).
 """
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -20,11 +19,23 @@ from jax import Array
 from jax.tree_util import Partial
 
 from ghostjax.attacks.decoder import decoder
-from ghostjax.attacks.pairs import Settings, fit_decoder, pixels, traceable
-from ghostjax.base import Attack, Features, Key, Knowledge
+from ghostjax.attacks.pairs import decoder_learner, pixels, recipe_of, traceable
+from ghostjax.attacks.records import Inverse
+from ghostjax.base import (
+    Attack,
+    Bytes,
+    Context,
+    Cut,
+    Features,
+    Images,
+    Inversion,
+    Key,
+    Knowledge,
+)
 from ghostjax.chain import apply
+from ghostjax.fields import Hyper
 from ghostjax.sampling import epoch_indices
-from ghostjax.train import Draw
+from ghostjax.train import Draw, Fit
 
 _MEASURED = 512  # queries that the features' statistics are taken from
 _FLOOR = 1e-4  # of the largest variance: what counts as none
@@ -37,64 +48,60 @@ class Scales(NamedTuple):
     whiten: Array  # [c, c], makes their second moments about the origin the identity
 
 
-class _Data(NamedTuple):
-    """What a step reads; on the device."""
+class _Own(NamedTuple):
+    """What a step reads beside the public images; on the device."""
 
     query: Partial
-    images: Array  # uint8 [N, H, W, C]
     scales: Scales
 
 
-def inverse(
-    feature_shape: tuple[int, ...],
-    image_shape: tuple[int, int, int],
-    settings: Settings,
-    *,
-    learning_rate: Array | float = 4e-3,
-) -> Attack:
-    """The attack on features of one shape.
+def inverse(cut: Cut, record: Inverse, context: Context) -> Attack:
+    """The attack on features of one cut.
 
     Args:
-      feature_shape: of one image, [h, w, c] or [values].
-      image_shape: [H, W, C].
-      settings: static choices.
-      learning_rate: peak rate; traced.
+      cut: only its shapes count.
+      record: the learning rate is traced.
+      context: `public_count`, the images of an epoch.
 
     Returns:
-      An Attack that needs `query` and `public_images`. `invert` clips to [0, 1],
-      ignores its key and gives no trace. Params are {"decoder", "scales"}, metrics
-      {"inverse": ...}.
+      An Attack that needs `query` and `public_images`. `invert` clips to [0, 1] and
+      ignores its key. Params are {"decoder", "scales"}; its training is "inverse".
 
     Raises:
       ValueError: features larger than the image; when called, of another shape.
     """
-    network = decoder(feature_shape, image_shape, settings.width)
+    feature_shape = cut.feature_shape
+    network = decoder(feature_shape, cut.image_shape, record.width)
+    learner = decoder_learner(
+        network,
+        feature_shape,
+        draw=_draw(record.batch_size),
+        recipe=recipe_of(record, context.public_count),
+        part="inverse",
+    )
 
-    def fit(key: Key, knowledge: Knowledge, train: Any) -> tuple[Any, Any]:
+    @jax.jit
+    def show(params: Any, features: Features) -> Images:
+        scaled = standardise(params["scales"], features)
+        return jnp.clip(apply(network, params["decoder"], scaled), 0.0, 1.0)
+
+    def fit(key: Key, hyper: Hyper, knowledge: Knowledge) -> Fit:
         scale_key, train_key = jax.random.split(key)
         query, images = traceable(knowledge.query), knowledge.public_images
         scales = measure_scales(query, images, scale_key)
-        learned, metrics = fit_decoder(
-            train_key,
-            network,
-            _Data(query, images, scales),
-            learning_rate,
-            settings=settings,
-            draw=_draw(settings.batch_size),
-            train=train,
-            part="inverse",
-        )
-        return {"decoder": learned, "scales": scales}, metrics
+        varying = _Own(query, scales)
+        learned = yield from learner.fit(train_key, hyper, images, varying)
+        return {"decoder": learned, "scales": scales}
 
-    def invert(params: Any, key: Key, features: Features) -> tuple[Array, tuple[()]]:
+    def invert(params: Any, key: Key, features: Features, hyper: Hyper) -> Inversion:
         require_shape(features, feature_shape)
-        scaled = standardise(params["scales"], features)
-        return jnp.clip(apply(network, params["decoder"], scaled), 0.0, 1.0), ()
+        return Inversion(show(params, features))
 
-    return Attack("inverse", ("query", "public_images"), fit, invert)
+    return Attack("inverse", record.needs, fit, invert)
 
 
-def measure_scales(query: Partial, images: Array, key: Key) -> Scales:
+@jax.jit
+def measure_scales(query: Partial, images: Bytes, key: Key) -> Scales:
     """Scales from queries of some of the public images [N, H, W, C]; consumes key.
 
     The decoder's convolutions take 0 for what lies beyond the border, which fits if 0
@@ -130,13 +137,12 @@ def require_shape(features: Features, feature_shape: tuple[int, ...]) -> None:
         )
 
 
-@lru_cache(maxsize=16)
 def _draw(batch_size: int) -> Draw:
-    def draw(key, index, data):
+    def draw(key, index, shared, own):
         order_key, query_key = jax.random.split(key)
-        chosen = epoch_indices(order_key, index, batch_size, len(data.images))
-        images = pixels(data.images, chosen)
-        features = data.query(jax.random.fold_in(query_key, index), images)
-        return standardise(data.scales, features), images
+        chosen = epoch_indices(order_key, index, batch_size, len(shared))
+        images = pixels(shared, chosen)
+        features = own.query(jax.random.fold_in(query_key, index), images)
+        return standardise(own.scales, features), images
 
     return draw

@@ -37,17 +37,17 @@ SMOOTH = 1e-6  # see the module
 
 
 class Goal(NamedTuple):
-    """The static choices of the objective."""
+    """The static choices of the objective; see the record of a search."""
 
-    distance: str = "mean"  # over features; or "sum"
-    total_variation: str = "authors"  # or "paper"
-    tv_beta: float = 1.0  # of the paper's form
-    unfold: bool = False
-    known_zeros: bool = False
+    distance: str  # over features: "mean" or "sum"
+    total_variation: str  # "authors" or "paper"
+    tv_beta: float  # of the paper's form
+    unfold: bool
+    known_zeros: bool
 
 
 class Objective(NamedTuple):
-    """E and its quadratic model; all take (z, variables, features, tv_weight)."""
+    """E and its quadratic model; all take (z, variables, features, tv_weight [B])."""
 
     value: Callable[..., Array]
     """E [B]."""
@@ -91,12 +91,17 @@ def objective(edge: Chain, goal: Goal) -> Objective:
         smooth, incline, bend = variation_model(z)
 
         def product(p):
-            return backward(double * forward(p))[0] + tv_weight * bend(p)
+            return backward(double * forward(p))[0] + each(tv_weight) * bend(p)
 
-        gradient = backward(double * r)[0] + tv_weight * incline
+        gradient = backward(double * r)[0] + each(tv_weight) * incline
         return summed(r, features) + tv_weight * smooth, gradient, product
 
     return Objective(value, model)
+
+
+def each(values: Array) -> Array:
+    """[B] to [B, 1, 1, 1], a value for every pixel of each image."""
+    return values.reshape(-1, 1, 1, 1)
 
 
 def unfolds(edge: Chain, goal: Goal) -> bool:

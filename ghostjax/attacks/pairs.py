@@ -1,32 +1,64 @@
 """Training a network on pairs of the attacker's own: input, and what it should say.
 
 What the learned attacks share. The pairs are made on the device, in the step: images
-are drawn from uint8 data, sent through a query, and never stored.
+are drawn from uint8 data, sent through a query, and never stored. What is static of
+such a training, `Learner`, is a value that a factory makes once.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
-from ghostjax.attacks.readout import solve_last
+from ghostjax.attacks.readout import Solve, solve_last
 from ghostjax.base import Bytes, Features, Images, Indices, Key
-from ghostjax.chain import Chain, Variables, apply_train, init, join, split
-from ghostjax.train import Draw, Loss, Recipe, like
+from ghostjax.chain import Chain, apply_train, init, join, split
+from ghostjax.fields import Hyper
+from ghostjax.pixels import as_float
+from ghostjax.train import Draw, Fit, Loss, Recipe, Training
 
 Measure = Callable[[Array, Array], Array]  # (output, target) -> one number
 
 
-class Settings(NamedTuple):
-    """Static choices of an attack that trains a decoder."""
+class Learner(NamedTuple):
+    """Trains a network so that network(input) is near the target."""
 
+    start: Callable[[Key], tuple[Any, Any]]  # `start(key) -> (params, model_state)`
+    loss: Loss
+    draw: Draw  # gives a batch (inputs [B, ...], targets [B, ...])
     recipe: Recipe
-    batch_size: int = 64
-    width: int = 32  # filters of its hidden layers
+    part: str  # the training's name
+
+    def fit(self, key: Key, hyper: Hyper, shared: Any, varying: Any) -> Fit:
+        """Trains from scratch.
+
+        Args:
+          key: consumed.
+          hyper: with "learning_rate".
+          shared: pytree of device arrays that `draw` reads, the same for all members.
+          varying: what it reads besides, each member's; or `train.Later`.
+
+        Returns:
+          The network's variables.
+        """
+        init_key, train_key = jax.random.split(key)
+        params, model_state = self.start(init_key)
+        state = yield Training(
+            key=train_key,
+            params=params,
+            model_state=model_state,
+            shared=shared,
+            own=varying,
+            hyper=hyper,
+            loss=self.loss,
+            draw=self.draw,
+            recipe=self.recipe,
+            part=self.part,
+        )
+        return join(state.params, state.model_state)
 
 
 def squared_error(output: Array, target: Array) -> Array:
@@ -34,78 +66,89 @@ def squared_error(output: Array, target: Array) -> Array:
     return ((output - target) ** 2).mean()
 
 
-def fit_network(
-    key: Key,
+def learner(
     network: Chain,
-    data: Any,
-    learning_rate: Array | float,
+    input_shape: tuple[int, ...],
     *,
     draw: Draw,
     recipe: Recipe,
-    train: Callable[..., Any],
     part: str,
     measure: Measure = squared_error,
-) -> tuple[Variables, dict[str, Any]]:
-    """Trains `network` from scratch so that network(input) is near the target.
+) -> Learner:
+    """The training of `network`.
 
     Args:
-      key: consumed.
-      network: from [B, ...] inputs to what the targets are.
-      data: pytree of device arrays that `draw` reads, or `train.Later`.
-      learning_rate: traced.
+      network: from inputs [B, *input_shape] to what the targets are.
+      input_shape: of one input.
       draw: gives a batch (inputs [B, ...], targets [B, ...]); see `train`.
-      recipe: static.
-      train: `train.fit` or another function with its signature.
+      recipe: steps, optimizer and schedule.
       part: the training's name.
-      measure: how far the output is from the target; static.
-
-    Returns:
-      The variables, and {part: metrics}.
+      measure: how far the output is from the target.
     """
-    init_key, train_key = jax.random.split(key)
-    inputs, _ = jax.eval_shape(draw, train_key, jnp.int32(0), like(data))
-    variables = init(network, init_key, jnp.zeros((1, *inputs.shape[1:])))
-    state, metrics = train(
-        train_key,
-        *split(variables),
-        data,
-        learning_rate,
+    return Learner(
+        start=starter(network, input_shape),
         loss=_loss(network, measure),
         draw=draw,
         recipe=recipe,
         part=part,
     )
-    return join(state.params, state.model_state), {part: metrics}
 
 
-def fit_decoder(
-    key: Key,
+class DecoderLearner(NamedTuple):
+    """A `Learner` of a network that ends linearly in pictures, then `solve_last`."""
+
+    learner: Learner
+    solve: Solve
+
+    def fit(self, key: Key, hyper: Hyper, shared: Any, varying: Any) -> Fit:
+        """As `Learner.fit`, with the last layer solved at the end."""
+        train_key, solve_key = jax.random.split(key)
+        variables = yield from self.learner.fit(train_key, hyper, shared, varying)
+        return self.solve(solve_key, variables, shared, varying)
+
+
+def decoder_learner(
     network: Chain,
-    data: Any,
-    learning_rate: Array | float,
+    input_shape: tuple[int, ...],
     *,
-    settings: Settings,
     draw: Draw,
-    train: Callable[..., Any],
+    recipe: Recipe,
     part: str,
-) -> tuple[Variables, dict[str, Any]]:
-    """`fit_network` for a network that ends linearly in pictures, and `solve_last`."""
-    train_key, solve_key = jax.random.split(key)
-    variables, metrics = fit_network(
-        train_key,
-        network,
-        data,
-        learning_rate,
-        draw=draw,
-        recipe=settings.recipe,
-        train=train,
-        part=part,
-    )
-    return solve_last(solve_key, network, variables, data, draw), metrics
+) -> DecoderLearner:
+    """The training of a decoder; see `learner`."""
+    trained = learner(network, input_shape, draw=draw, recipe=recipe, part=part)
+    return DecoderLearner(trained, solve_last(network, draw))
+
+
+class _Epochs(Protocol):
+    """Of a record of something that passes over images."""
+
+    epochs: int
+    batch_size: int
+    optimizer: str
+    schedule: str
+
+
+def recipe_of(record: _Epochs, count: int) -> Recipe:
+    """`record.epochs` passes over `count` images."""
+    steps = -(-record.epochs * count // record.batch_size)
+    return Recipe(steps, record.optimizer, record.schedule)
+
+
+def starter(
+    network: Chain, input_shape: tuple[int, ...]
+) -> Callable[[Key], tuple[Any, Any]]:
+    """`start(key) -> (params, model_state)` of fresh variables, as one program."""
+
+    @jax.jit
+    def start(key: Key) -> tuple[Any, Any]:
+        return split(init(network, key, jnp.zeros((1, *input_shape))))
+
+    return start
 
 
 def traceable(query: Callable[[Key, Images], Features]) -> Partial:
-    """The query as a pytree, to stand in a training's data.
+    """The query as a pytree, to stand among a training's arrays.
 
     A `Partial` keeps its arrays as leaves: programs compiled for one set of them serve
     all. Any other function counts as static.
@@ -115,12 +158,11 @@ def traceable(query: Callable[[Key, Images], Features]) -> Partial:
 
 def pixels(images: Bytes, chosen: Indices) -> Images:
     """Rows of a data set as floats in [0, 1]."""
-    return images[chosen].astype(jnp.float32) / 255
+    return as_float(images[chosen])
 
 
-@lru_cache(maxsize=16)
 def _loss(network: Chain, measure: Measure) -> Loss:
-    def loss(params, model_state, key, batch):
+    def loss(params, model_state, key, batch, hyper, shared):
         inputs, targets = batch
         variables = join(params, model_state)
         output, moved = apply_train(network, variables, inputs, key)

@@ -9,12 +9,13 @@ change that the layer still needs, twice, so that float32 is accurate enough.
 Our addition: He et al. train such a layer for 50 epochs.
 """
 
-from functools import lru_cache
+from collections.abc import Callable, Mapping
 from math import ceil, prod
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from ghostjax import loop
@@ -26,49 +27,49 @@ _ROUNDS = 2
 _PIXELS = 300  # an unknown, that the equations are gathered from
 _RIDGE = 1e-6  # of the mean diagonal entry
 
+Solve = Callable[[Key, Variables, Any, Any], Variables]
 
-def solve_last(
-    key: Key, network: Chain, variables: Variables, data: Any, draw: Draw
-) -> Variables:
-    """The variables with the last layer's kernel and bias moved to the least squares.
+
+def solve_last(network: Chain, draw: Draw) -> Solve:
+    """Moves the last layer's kernel and bias to the least squares.
 
     Args:
-      key: consumed; what is drawn is like a training's.
       network: ends in a convolution with "SAME" padding.
-      variables: its own, trained.
-      data: what `draw` reads.
       draw: gives (inputs, images) batches; see `train`.
 
     Returns:
-      Variables that differ in the last layer alone.
+      `solve(key, variables, shared, varying) -> variables` that differ in the last
+      layer alone. The key is consumed: what is drawn is like a training's. `variables`
+      are the network's own, trained; `shared` and `varying` are what `draw` reads.
     """
-    name = network[-1][0]
-    images = jax.eval_shape(draw, key, jnp.int32(0), data)[1]
-    taps = prod(variables[name]["params"]["kernel"].shape[:3])
-    steps = ceil(_PIXELS * taps / prod(images.shape[:3]))
-    for turn in range(_ROUNDS):
-        start = jnp.zeros((taps + 1, taps + 1)), jnp.zeros((taps + 1, images.shape[3]))
-        own_key = jax.random.fold_in(key, turn)
-        step = _make_step(network, draw)
-        (gram, moment), _ = loop.run(step, start, steps, own_key, variables, data)
-        ridge = _RIDGE * jnp.trace(gram) / (taps + 1) * jnp.eye(taps + 1)
-        change = jnp.linalg.solve(gram + ridge, moment)
-        kernel, bias = (variables[name]["params"][part] for part in ("kernel", "bias"))
-        moved = {
-            "kernel": kernel + change[:-1].reshape(kernel.shape),
-            "bias": bias + change[-1],
-        }
-        variables = {**variables, name: {"params": moved}}
-    return variables
+    name, _ = network[-1]
+    step = _gather(network, draw)
+
+    def solve(key: Key, variables: Variables, shared: Any, varying: Any) -> Variables:
+        images = jax.eval_shape(draw, key, np.int32(0), shared, varying)[1]
+        taps = prod(variables[name]["params"]["kernel"].shape[:3])
+        steps = ceil(_PIXELS * taps / prod(images.shape[:3]))
+        zeros = tuple(
+            np.zeros((taps + 1, width), np.float32)
+            for width in (taps + 1, images.shape[3])
+        )
+        for turn in range(_ROUNDS):
+            turn_key = jax.random.fold_in(key, turn)
+            arguments = turn_key, variables, shared, varying
+            (gram, moment), _ = loop.run(step, zeros, steps, *arguments)
+            moved = _moved(variables[name]["params"], gram, moment)
+            variables = {**variables, name: {"params": moved}}
+        return variables
+
+    return solve
 
 
-@lru_cache(maxsize=16)
-def _make_step(network: Chain, draw: Draw) -> loop.Step:
+def _gather(network: Chain, draw: Draw) -> loop.Step:
     """Adds a batch to the moments of patches, with each other and what is missing."""
     size = network[-1][1].size
 
-    def step(carry, index, key, variables, data):
-        inputs, images = draw(key, index, data)
+    def step(carry, index, key, variables, shared, varying):
+        inputs, images = draw(key, index, shared, varying)
         hidden = apply(network[:-1], variables, inputs)
         missing = images - apply(network[-1:], variables, hidden)
         rows = _patches(hidden, size)
@@ -78,6 +79,17 @@ def _make_step(network: Chain, draw: Draw) -> loop.Step:
         return (gram + rows.T @ rows, moment + rows.T @ missing), ()
 
     return step
+
+
+@jax.jit
+def _moved(layer: Mapping[str, Array], gram: Array, moment: Array) -> dict[str, Array]:
+    """Kernel and bias with the change that solves the normal equations."""
+    unknowns = len(gram)
+    ridge = _RIDGE * jnp.trace(gram) / unknowns * jnp.eye(unknowns)
+    change = jnp.linalg.solve(gram + ridge, moment)
+    kernel, bias = layer["kernel"], layer["bias"]
+    kernel = kernel + change[:-1].reshape(kernel.shape)
+    return {"kernel": kernel, "bias": bias + change[-1]}
 
 
 def _patches(hidden: Array, size: int) -> Array:

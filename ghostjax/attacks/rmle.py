@@ -19,8 +19,7 @@ the code averages both (`distance`, `total_variation` name them). Solvers other 
 gradient descent, the box, `unfold`, `known_zeros`, `noise` and several starts are ours.
 """
 
-from collections.abc import Callable
-from functools import lru_cache
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -28,175 +27,195 @@ import jax.numpy as jnp
 from jax import Array
 
 from ghostjax import frozen, loop
-from ghostjax.attacks import search
-from ghostjax.attacks.objective import Goal, objective, pixel_scale
+from ghostjax.attacks import observe, search
+from ghostjax.attacks.objective import Goal, Objective, objective, pixel_scale
+from ghostjax.attacks.records import PRESETS, Rmle
 from ghostjax.attacks.solvers import SOLVERS, Choices, Problem
-from ghostjax.base import Attack, Key, Knowledge
-from ghostjax.chain import Chain, describe
-from ghostjax.names import unknown
+from ghostjax.base import (
+    Attack,
+    Context,
+    Cut,
+    Features,
+    Images,
+    Inversion,
+    Key,
+    Knowledge,
+    average,
+)
+from ghostjax.chain import Chain
+from ghostjax.fields import Hyper
+from ghostjax.train import Fit
 
 STARTS = {"grey": (0.5,), "dark": (0.1,), "best": (0.1, 0.5)}
 """Grey levels a search may start from; of several the lowest objective goes on."""
-_EXPLORE = 5  # steps from each of several starts
-_GRADIENT = 0.2  # typical |gradient| of an image in normalised pixels; see `noise`
+AUTHORS = Rmle(preset="authors", **PRESETS["authors"])
+_EXPLORE = search.ROUND  # steps from each of several starts; the search's own program
+_GRADIENT = 0.2  # typical |gradient| of an image in normalised pixels; see `Rmle.noise`
 
 
-class Settings(NamedTuple):
-    """Static choices of the search; the defaults converge."""
+def rmle(cut: Cut, record: Rmle, context: Context) -> Attack:
+    """The attack on features of the cut's edge.
 
-    solver: str = "gauss_newton"  # a name in SOLVERS
-    steps: int = 40  # at most, after exploring several starts
-    start: str = "best"  # a name in STARTS
-    tolerance: float = 1e-3  # converged: no step lowers E by this share; 0: never stop
-    keep: str = "best"  # iterate that is returned; or "last"
-    box: bool = True  # keep pixels in [0, 1] during the search
-    goal: Goal = Goal(total_variation="paper", unfold=True)
-    choices: Choices = Choices("adam", 1e-8)
-
-
-AUTHORS = Settings(
-    "gd", 500, "grey", 0.0, "last", False, Goal(), Choices("amsgrad", 1e-3)
-)
-
-
-def rmle(
-    edge: Chain,
-    image_shape: tuple[int, int, int],
-    settings: Settings = Settings(),  # noqa: B008 (a tuple of constants)
-    *,
-    learning_rate: Array | float = 5e-2,
-    tv_weight: Array | float = 1e-7,
-    noise: Array | float = 0.0,
-) -> Attack:
-    """The attack on features of `edge`.
+    The most probable image under Gaussian noise of deviation `noise` and a prior
+    exp(-|gradient| / 0.2) over pixels has 2 noise^2 / 0.2 of TV beside the summed
+    distance: so much is added to `tv_weight`.
 
     Args:
-      edge: the layers on the device, up to the cut.
-      image_shape: [H, W, C] of the images looked for.
-      settings: static choices.
-      learning_rate: of gd, in normalised pixels; traced.
-      tv_weight: lambda of the total variation; traced. The authors' 1 belongs to their
-        form of it.
-      noise: standard deviation of the noise that the attacker knows to be on the
-        features; traced. The most probable image under Gaussian noise and a prior
-        exp(-|gradient| / 0.2) over pixels has 2 noise^2 / 0.2 of TV beside the summed
-        distance: so much is added to `tv_weight`. Switch `unfold` off with it.
+      cut: the network.
+      record: rates, weights, the noise and the tolerance are traced, a value a target.
+      context: not used.
 
     Returns:
-      An Attack that needs `edge_variables`. `invert(params, key, features [B, ...])`
-      gives images [B, H, W, C] in [0, 1] and the trace, the objective of each image
-      before each step [B, steps]. The key is not used.
+      An Attack that needs `edge_variables`. `invert(params, key, features [B, ...],
+      hyper)` gives images [B, H, W, C] in [0, 1] and the trace, the objective of each
+      image before each step [B, steps]. The key is not used.
 
     Raises:
-      ValueError: an unknown solver or start; when called, features of another shape.
+      ValueError: when called, features of another shape.
     """
-    for kind, name, known in (
-        ("solver", settings.solver, SOLVERS),
-        ("start", settings.start, STARTS),
-    ):
-        if name not in known:
-            raise ValueError(unknown(kind, name, known))
+    mode = _Mode(cut, record)
 
-    def fit(key: Key, knowledge: Knowledge, train: Any) -> tuple[Any, Any]:
-        return knowledge.edge_variables, {}
+    def fit(key: Key, hyper: Hyper, knowledge: Knowledge) -> Fit:
+        yield from ()
+        return knowledge.edge_variables
 
-    def invert(params: Any, key: Key, features: Array) -> tuple[Array, Array]:
-        _require_features(edge, image_shape, features)
-        layers, variables = frozen.freeze(edge, params, image_shape)
-        step = _make_step(layers, settings)
-        begin, choose, finish = _make_ends(layers, image_shape, settings)
-        states, *weights = begin(features, tv_weight, noise, learning_rate)
-        constants = variables, *weights
+    def invert(params: Any, key: Key, features: Features, hyper: Hyper) -> Inversion:
+        _require_features(cut, features)
+        layers, variables = frozen.freeze(cut.edge, params, cut.image_shape)
+        states = _begin(mode, features, hyper)
+        step = Step(layers, mode)
         if len(states) > 1:
-            ends = [loop.run(step, s, _EXPLORE, *constants)[0] for s in states]
-            states = [choose(ends, features)]
-        stops = settings.tolerance > 0
-        state, trace = search.run(
-            step, states[0], settings.steps, *constants, stops=stops
+            ends = [loop.run(step, s, _EXPLORE, variables)[0] for s in states]
+            states = [_choose(mode, ends)]
+        stops = bool(record.tolerance)
+        state, trace = search.run(step, states[0], record.steps, variables, stops=stops)
+        return Inversion(images=_finish(step, state, variables), trace=trace)
+
+    return Attack(
+        name="rmle",
+        needs=Rmle.needs,
+        fit=fit,
+        invert=invert,
+        combine=observe.average_known_zeros if record.known_zeros else average,
+    )
+
+
+class _Targets(NamedTuple):
+    """What each search looks for, and how."""
+
+    features: Features  # [B, ...]
+    hyper: dict[str, Array]  # leaves [B]
+
+
+class _Mode(NamedTuple):
+    """The static choices of a search; equal ones share their programs."""
+
+    cut: Cut
+    record: Rmle
+
+    @property
+    def goal(self) -> Goal:
+        """What is minimised."""
+        record = self.record
+        return Goal(
+            distance=record.distance,
+            total_variation=record.total_variation,
+            tv_beta=record.tv_beta,
+            unfold=record.unfold and not record.noise,
+            known_zeros=record.known_zeros,
         )
-        return finish(state, *constants), trace
 
-    return Attack("rmle", ("edge_variables",), fit, invert)
-
-
-class _Ends(NamedTuple):
-    """What comes before and after the steps; compiled, one program each."""
-
-    begin: Callable[..., tuple[list[search.Search], Array, Array]]
-    """`begin(features, tv_weight, noise, rate) -> (a state for each start, the weight
-    of the total variation with what the noise adds, rate)`."""
-    choose: Callable[[list[search.Search], Array], search.Search]
-    """`choose(ends, features)`: a state at the best z of several explored starts."""
-    finish: Callable[..., Array]
-    """`finish(state, variables, smooth, rate) -> images [B, H, W, C]`."""
+    def choices(self, layers: Chain) -> Choices:
+        """How it is minimised on these layers."""
+        record = self.record
+        return Choices(record.optimizer, record.cg_steps, frozen.slow_in_loops(layers))
 
 
-@lru_cache(maxsize=64)
-def _make_ends(
-    edge: Chain, image_shape: tuple[int, int, int], settings: Settings
-) -> _Ends:
-    mean, std = pixel_scale(edge)
-    init = SOLVERS[settings.solver].init
-    value = objective(edge, settings.goal).value
+class Step(NamedTuple):
+    """`step(state, index, variables) -> (state, objective [B])`; equal ones share a
+    compiled program."""
 
-    def begin_at(z: Array, features: Array) -> search.Search:
-        return search.begin(z, init(settings.choices, z), features)
+    layers: Chain  # the edge in the form that suits the backend
+    mode: _Mode
 
-    def begin(features, tv_weight, noise, rate):
-        values = features[0].size if settings.goal.distance == "mean" else 1
-        smooth = tv_weight + 2 * jnp.square(noise) / (_GRADIENT * values)
-        shape = features.shape[0], *image_shape
-        levels = STARTS[settings.start]
-        starts = [jnp.broadcast_to((level - mean) / std, shape) for level in levels]
-        states = [begin_at(z, features) for z in starts]
-        return states, jnp.float32(smooth), jnp.float32(rate)
+    @property
+    def objective(self) -> Objective:
+        """What the step lowers."""
+        return objective(self.layers, self.mode.goal)
 
-    def choose(ends, features):
-        z, best = (
-            jnp.stack([getattr(end, name) for end in ends])
-            for name in ("best_z", "best")
+    def __call__(
+        self, state: search.Search, index: Any, variables: Any
+    ) -> tuple[search.Search, Array]:
+        record = self.mode.record
+        mean, std = pixel_scale(self.layers)
+        solver, targets = SOLVERS[record.solver], state.targets
+        problem = Problem(
+            objective=self.objective,
+            variables=variables,
+            features=targets.features,
+            hyper=targets.hyper,
+            low=-mean / std if record.box else None,
+            high=(1 - mean) / std if record.box else None,
         )
-        return begin_at(z[best.argmin(0), jnp.arange(len(features))], features)
-
-    def finish(state, variables, smooth, rate):
-        z = state.z
-        if settings.keep == "best":
-            last = value(z, variables, state.features, smooth)
-            better = (last < state.best).reshape(-1, 1, 1, 1)
-            z = jnp.where(better, z, state.best_z)
-        return jnp.clip(mean + std * z, 0.0, 1.0)
-
-    return _Ends(*map(jax.jit, (begin, choose, finish)))
-
-
-@lru_cache(maxsize=64)
-def _make_step(edge: Chain, settings: Settings) -> loop.Step:
-    mean, std = pixel_scale(edge)
-    solver = SOLVERS[settings.solver]
-    goal = objective(edge, settings.goal)
-    choices = settings.choices._replace(unroll=frozen.slow_in_loops(edge))
-    low, high = (-mean / std, (1 - mean) / std) if settings.box else (None, None)
-
-    def step(state, index, variables, tv_weight, rate):
-        arguments = variables, state.features, tv_weight
-        problem = Problem(goal, arguments, low, high, rate)
+        choices = self.mode.choices(self.layers)
         value, z, solver_state = solver.step(
             choices, problem, state.z, state.solver_state
         )
+        tolerance = targets.hyper["tolerance"] if record.tolerance else None
         state = search.advance(
-            state, value, z, solver_state, settings.tolerance, solver.patience
+            state, value, z, solver_state, tolerance, solver.patience
         )
         return state, value
 
-    return step
+
+@partial(jax.jit, static_argnums=0)
+def _begin(mode: _Mode, features: Features, hyper: Hyper) -> list[search.Search]:
+    """A state for each start; `tv_weight` with what the noise adds."""
+    count = features.shape[0]
+    hyper = {k: jnp.broadcast_to(jnp.asarray(x), (count,)) for k, x in hyper.items()}
+    values = features[0].size if mode.record.distance == "mean" else 1
+    noise = 2 * jnp.square(hyper["noise"]) / (_GRADIENT * values)
+    targets = _Targets(features, {**hyper, "tv_weight": hyper["tv_weight"] + noise})
+    mean, std = pixel_scale(mode.cut.edge)
+    shape = count, *mode.cut.image_shape
+    levels = STARTS[mode.record.start]
+    starts = [jnp.broadcast_to((level - mean) / std, shape) for level in levels]
+    return [_begin_at(mode, z, targets) for z in starts]
 
 
-def _require_features(
-    edge: Chain, image_shape: tuple[int, ...], features: Array
-) -> None:
-    own = describe(edge, image_shape)[-1].shape
-    if features.shape[1:] != own:
+@partial(jax.jit, static_argnums=0)
+def _choose(mode: _Mode, ends: list[search.Search]) -> search.Search:
+    """A state at the best z of several explored starts."""
+    targets = ends[0].targets
+    z, best = (
+        jnp.stack([getattr(end, name) for end in ends]) for name in ("best_z", "best")
+    )
+    images = jnp.arange(best.shape[1])
+    return _begin_at(mode, z[best.argmin(0), images], targets)
+
+
+def _begin_at(mode: _Mode, z: Array, targets: _Targets) -> search.Search:
+    solver = SOLVERS[mode.record.solver]
+    return search.begin(z, solver.init(mode.choices(mode.cut.edge), z), targets)
+
+
+@partial(jax.jit, static_argnums=0)
+def _finish(step: Step, state: search.Search, variables: Any) -> Images:
+    """Images [B, H, W, C] of the iterate that is returned."""
+    mean, std = pixel_scale(step.layers)
+    z = state.z
+    if step.mode.record.keep == "best":
+        targets = state.targets
+        arguments = variables, targets.features, targets.hyper["tv_weight"]
+        better = step.objective.value(z, *arguments) < state.best
+        z = jnp.where(better.reshape(-1, 1, 1, 1), z, state.best_z)
+    return jnp.clip(mean + std * z, 0.0, 1.0)
+
+
+def _require_features(cut: Cut, features: Features) -> None:
+    if features.shape[1:] != cut.feature_shape:
         raise ValueError(
             f"features of shape {features.shape[1:]} cannot have left an edge that "
-            f"ends in {edge[-1][0]!r} and sends {own}: attack the edge that sent them"
+            f"ends in {cut.edge[-1][0]!r} and sends {cut.feature_shape}: attack the "
+            "edge that sent them"
         )

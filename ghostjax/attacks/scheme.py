@@ -1,9 +1,9 @@
-"""What an attacker who is a user himself trains on: secrets of his own, as sent.
+"""What an attacker that is itself a user trains on: secrets of its own, as sent.
 
-He has the user's edge with all that it does (the app is public). He lets it hide images
-he has in other images he has, and so gets features whose secret, and its label, he
-knows. The inputs of his networks are features at the scale of the hidden signal and at
-their own (`covert.magnify`), as the receiver's covert branch reads them.
+It has the user's edge with all that it does (the app is public). It lets the edge hide
+images it has in other images it has, and so gets features whose secret, and its label,
+it knows. The inputs of its networks are features at the scale of the hidden signal and
+at their own (`covert.magnify`), as the receiver's covert branch reads them.
 """
 
 from typing import Any, NamedTuple
@@ -14,56 +14,73 @@ from jax import Array
 from jax.tree_util import Partial
 
 from ghostjax.attacks.pairs import pixels, traceable
-from ghostjax.base import Images, Key, Knowledge
+from ghostjax.base import Bytes, Images, Key, Knowledge
 from ghostjax.defenses import covert
 from ghostjax.sampling import epoch_indices
 
 _MEASURED = 512  # pairs that the scales are measured on
 
 
-class Stegos(NamedTuple):
-    """What a step that draws stego pairs reads; on the device."""
+class Public(NamedTuple):
+    """The attacker's own images; what all members of a sweep share, on the device."""
+
+    images: Array  # uint8 [N, H, W, C]
+    labels: Array | None  # int32 [N], where the attacker has them
+
+
+class Sending(NamedTuple):
+    """How secrets are sent, and the scale of what is hidden in them."""
 
     encode: Partial
-    images: Array  # uint8 [N, H, W, C]
-    labels: Array | None  # int32 [N], of the attacker who has them
     scales: covert.Scales
 
 
 class Batch(NamedTuple):
-    """Secrets of his own, and what crossed the cut for them."""
+    """Secrets of the attacker's own, and what crossed the cut for them."""
 
     magnified: Array  # [B, ..., 2c]
     secrets: Images  # [B, H, W, C]
     labels: Array | None  # int32 [B], of the secrets
 
 
-def stegos(knowledge: Knowledge, key: Key) -> Stegos:
-    """The data for `draw`, with scales measured on some pairs; consumes key."""
-    order_key, secret_key, cover_key, origin_key = jax.random.split(key, 4)
+def stegos(knowledge: Knowledge, key: Key) -> tuple[Public, Sending]:
+    """What `draw` reads, with scales measured on some pairs; consumes key."""
     query, encode = traceable(knowledge.query), traceable(knowledge.encode)
-    images, labels = knowledge.public_images, knowledge.public_labels
-    cover, secret, _ = _pair(images, order_key, 0, min(_MEASURED, len(images)))
-    origin = query(origin_key, jnp.zeros_like(cover)).mean(0)
-    sent = encode(secret_key, secret, cover)
-    scales = covert.measure_scales(origin, query(cover_key, cover), sent)
-    return Stegos(encode, images, labels, scales)
+    scales = _measure(query, encode, knowledge.public_images, key)
+    public = Public(knowledge.public_images, knowledge.public_labels)
+    return public, Sending(encode, scales)
 
 
-def draw(size: int, key: Key, index: Array | int, data: Stegos) -> Batch:
+def draw(
+    size: int, key: Key, index: Array | int, shared: Public, own: Sending
+) -> Batch:
     """The pairs of step `index`: an epoch has every image as secret and as cover once.
 
     Args:
       size: pairs; static.
       key: the run's, the same at every step; only folded.
       index: of the step; traced.
-      data: see `stegos`.
+      shared, own: see `stegos`.
     """
     order_key, encode_key = jax.random.split(key)
-    cover, secret, chosen = _pair(data.images, order_key, index, size)
-    features = data.encode(jax.random.fold_in(encode_key, index), secret, cover)
-    labels = None if data.labels is None else data.labels[chosen]
-    return Batch(covert.magnify(data.scales, features), secret, labels)
+    cover, secret, chosen = _pair(shared.images, order_key, index, size)
+    features = own.encode(jax.random.fold_in(encode_key, index), secret, cover)
+    labels = None if shared.labels is None else shared.labels[chosen]
+    return Batch(covert.magnify(own.scales, features), secret, labels)
+
+
+def magnified_shape(feature_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Of one image's features as `draw` gives them."""
+    return (*feature_shape[:-1], 2 * feature_shape[-1])
+
+
+@jax.jit
+def _measure(query: Partial, encode: Partial, images: Bytes, key: Key) -> covert.Scales:
+    order_key, secret_key, cover_key, origin_key = jax.random.split(key, 4)
+    cover, secret, _ = _pair(images, order_key, 0, min(_MEASURED, len(images)))
+    origin = query(origin_key, jnp.zeros_like(cover)).mean(0)
+    sent = encode(secret_key, secret, cover)
+    return covert.measure_scales(origin, query(cover_key, cover), sent)
 
 
 def _pair(

@@ -4,6 +4,11 @@ An image that has converged stays where it is. Between rounds of steps the host 
 when all have converged it stops, and when most have, the others go on in a smaller
 batch. Neither changes any image's numbers. Inside jit, vmap or pmap nothing can be
 looked at: all steps are run, with the same result.
+
+A batch of another size is another program, which costs more than the steps it spares
+unless it serves again. So smaller batches have the sizes 8, 32, 128, ..., whatever the
+size of the first, and each at most a quarter of the one before it: 256 images are
+searched by three programs at most.
 """
 
 from typing import Any, NamedTuple
@@ -15,8 +20,9 @@ from jax import Array
 
 from ghostjax import loop
 
-_ROUND = 10  # steps between looks
+ROUND = 5  # steps between looks; a compiled loop of so many is what a search runs
 _SMALLEST = 8  # a batch is not made smaller than this
+_FEWER = 4  # the factor between the sizes of batches
 
 
 class Search(NamedTuple):
@@ -24,25 +30,24 @@ class Search(NamedTuple):
 
     z: Array  # [B, H, W, C], the iterate
     solver_state: Any  # leaves [B, ...]
-    features: Array  # [B, ...], constant
+    targets: Any  # leaves [B, ...], constant: what is looked for
     best_z: Array  # [B, H, W, C], of the lowest objective so far
     best: Array  # [B], that objective
     stalled: Array  # int32 [B], steps since `best` fell by more than the tolerance
     done: Array  # bool [B]
 
 
-def begin(z: Array, solver_state: Any, features: Array) -> Search:
+def begin(z: Array, solver_state: Any, targets: Any) -> Search:
     """The state before the first step."""
     count = z.shape[0]
-    nothing = jnp.zeros(count, jnp.int32)
     return Search(
-        z,
-        solver_state,
-        features,
-        z,
-        jnp.full(count, jnp.inf, jnp.float32),
-        nothing,
-        jnp.zeros(count, bool),
+        z=z,
+        solver_state=solver_state,
+        targets=targets,
+        best_z=z,
+        best=jnp.full(count, jnp.inf, jnp.float32),
+        stalled=jnp.zeros(count, jnp.int32),
+        done=jnp.zeros(count, bool),
     )
 
 
@@ -51,20 +56,37 @@ def advance(
     value: Array,
     z: Array,
     solver_state: Any,
-    tolerance: float,
+    tolerance: Array | None,
     patience: int,
 ) -> Search:
-    """Books a step: `value` is the objective at `state.z`, `z` the next iterate."""
+    """Books a step.
+
+    Args:
+      state: before it.
+      value: the objective at `state.z` [B].
+      z: the next iterate.
+      solver_state: the next one.
+      tolerance: an image has converged when no step lowers its objective by this share
+        [B]; None: images do not converge.
+      patience: steps without progress until then; static.
+    """
     better = value < state.best
     best_z = jnp.where(better.reshape(-1, 1, 1, 1), state.z, state.best_z)
     best = jnp.where(better, value, state.best)
-    if not tolerance:
+    if tolerance is None:
         return state._replace(z=z, solver_state=solver_state, best_z=best_z, best=best)
     fell = value < state.best * (1 - tolerance)
     stalled = jnp.where(fell, 0, state.stalled + 1)
     done = state.done | (stalled >= patience)
-    z = jnp.where(done.reshape(-1, 1, 1, 1), state.z, z)
-    return Search(z, solver_state, state.features, best_z, best, stalled, done)
+    return Search(
+        z=jnp.where(done.reshape(-1, 1, 1, 1), state.z, z),
+        solver_state=solver_state,
+        targets=state.targets,
+        best_z=best_z,
+        best=best,
+        stalled=stalled,
+        done=done,
+    )
 
 
 def run(
@@ -90,26 +112,43 @@ def run(
     count = state.done.shape[0]
     whole, rows = state, np.arange(count)  # rows of the batch in `state`
     trace = np.zeros((count, steps), np.float32)
-    for start in range(0, steps, _ROUND):
-        some = min(_ROUND, steps - start)
+    for start in range(0, steps, ROUND):
+        some = min(ROUND, steps - start)
         state, values = loop.run(step, state, some, *constants, start=start)
-        trace[rows, start:] = np.asarray(values[-1])[:, None]
-        trace[rows, start : start + some] = np.asarray(values).T
+        values = np.asarray(values).T  # on the host, where a slice is no program
+        trace[rows, start:] = values[:, -1:]
+        trace[rows, start : start + some] = values
         live = np.flatnonzero(~np.asarray(state.done))
         if not live.size:
             break
-        size = max(_SMALLEST, 2 ** (live.size - 1).bit_length())
-        if size <= len(rows) // 4:
+        size = _size(live.size)
+        if size <= len(rows) // _FEWER:
             whole = _put(whole, rows, state)
             # Filled up with images that have converged and stay where they are.
             still = np.setdiff1d(np.arange(len(rows)), live)
-            kept = np.concatenate([live, still])[:size]
-            state = jax.tree.map(lambda leaf, kept=kept: leaf[kept], state)
-            rows = rows[kept]
-    return _put(whole, rows, state), jnp.asarray(trace)
+            places = np.concatenate([live, still])[:size]
+            state = _take(state, places)
+            rows = rows[places]
+    return _put(whole, rows, state), jax.device_put(trace)
+
+
+def _size(live: int) -> int:
+    """The smallest size of a batch that holds so many images."""
+    size = _SMALLEST
+    while size < live:
+        size *= _FEWER
+    return size
+
+
+@jax.jit  # one program for the whole state, where each leaf would be one
+def _take(state: Search, places: Array) -> Search:
+    return jax.tree.map(lambda leaf: leaf[places], state)
 
 
 def _put(whole: Search, rows: np.ndarray, part: Search) -> Search:
-    if len(rows) == whole.done.shape[0]:
-        return part
-    return jax.tree.map(lambda all_, own: all_.at[rows].set(own), whole, part)
+    return part if len(rows) == whole.done.shape[0] else _scatter(whole, rows, part)
+
+
+@jax.jit
+def _scatter(whole: Search, rows: Array, part: Search) -> Search:
+    return jax.tree.map(lambda leaf, some: leaf.at[rows].set(some), whole, part)

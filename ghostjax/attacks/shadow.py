@@ -15,97 +15,129 @@ Guarantees:
   public images and labels: nothing of the true edge.
 """
 
-from functools import lru_cache
 from math import ceil
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.tree_util import Partial
 
+from ghostjax import registry
 from ghostjax.attacks.decoder import growths
-from ghostjax.attacks.pairs import pixels
-from ghostjax.base import Attack, Features, Key, Knowledge, limit
-from ghostjax.chain import Chain, apply, apply_train, init, join, split
-from ghostjax.layers import Conv, Dense, MaxPool, Normalize, Pad, Relu
+from ghostjax.attacks.pairs import pixels, starter
+from ghostjax.attacks.records import Inverse, Rmle, Shadow
+from ghostjax.base import (
+    Attack,
+    Context,
+    Cut,
+    Features,
+    Images,
+    Inversion,
+    Key,
+    Knowledge,
+    limit,
+)
+from ghostjax.chain import Chain, Variables, apply, apply_train, join, split
+from ghostjax.fields import Hyper, narrowed, traced_half
+from ghostjax.layers import (
+    Conv,
+    Dense,
+    Dropout,
+    MaxPool,
+    Normalize,
+    Pad,
+    Relu,
+    Sigmoid,
+)
 from ghostjax.sampling import epoch_indices
-from ghostjax.train import Draw, Loss, Recipe
+from ghostjax.train import Draw, Fit, Loss, Recipe, Training
 
 
-class Settings(NamedTuple):
-    """Static choices of the shadow's training."""
-
-    recipe: Recipe
-    batch_size: int = 32
-
-
-class _Data(NamedTuple):
-    """What a step reads; on the device."""
+class _Shared(NamedTuple):
+    """What steps read; on the device."""
 
     images: Array  # uint8 [N, H, W, C]
     labels: Array  # int32 [N]
     cloud: Any  # variables of the frozen half
 
 
-def shadow(
-    layers: Chain,
-    cloud: Chain,
-    image_shape: tuple[int, int, int],
-    inner: Attack,
-    settings: Settings,
-    *,
-    learning_rate: Array | float = 1e-3,
-) -> Attack:
-    """`inner` on a shadow of the edge.
+class _Query(NamedTuple):
+    """The shadow as the edge that is queried; equal for the same layers."""
+
+    layers: Chain
+
+    def __call__(self, variables: Variables, key: Key, images: Images) -> Features:
+        return apply(self.layers, variables, images)
+
+
+def shadow(cut: Cut, record: Shadow, context: Context) -> Attack:
+    """rMLE, or a decoder, on a shadow of the edge.
 
     Args:
-      layers: the shadow, from images to features as the cloud takes them: `other`, or
-        the edge's own layers.
-      cloud: the layers behind the cut.
-      image_shape: [H, W, C].
-      inner: an attack on features of `layers` that needs no more than the edge's
-        variables, queries, and public images and labels.
-      settings: static choices.
-      learning_rate: of the shadow's training; traced.
+      cut: the cloud, which is known, and the edge, whose layers alone may be.
+      record: the search's and the shadow's rates are traced.
+      context: `public_count`, the images of an epoch.
 
     Returns:
       An Attack that needs `cloud_variables`, `public_images` and `public_labels`.
-      Params are {"shadow", "inner"}, metrics {"shadow": loss and accuracy} and the
-      inner attack's; trace as the inner attack's.
+      Params are {"shadow", "inner"}; its training, before the inner attack's, is
+      "shadow", with the accuracy in [0, 1]. Inversions are the inner attack's.
     """
+    layers = cut.edge
+    if record.architecture == "other":
+        layers = other(cut.image_shape, cut.feature_shape, _never_negative(cut.edge))
+    inner_record = Inverse() if record.decoder else narrowed(record, Rmle)
+    shadow_cut = Cut(layers, cut.cloud, cut.image_shape)
+    inner = registry.build(inner_record, shadow_cut, context)
+    start = starter(layers, cut.image_shape)
+    loss, draw = _loss(layers, cut.cloud), _draw(record.batch_size)
+    steps = -(-record.epochs * context.public_count // record.batch_size)
+    recipe = Recipe(steps, record.train_optimizer, record.train_schedule)
 
-    def fit(key: Key, knowledge: Knowledge, train: Any) -> tuple[Any, Any]:
+    def inner_hyper(hyper: Hyper) -> Hyper:
+        if record.decoder:
+            return traced_half(inner_record)
+        return {name: hyper[name] for name in hyper if name != "train_rate"}
+
+    def fit(key: Key, hyper: Hyper, knowledge: Knowledge) -> Fit:
         init_key, train_key, inner_key = jax.random.split(key, 3)
         images, labels = knowledge.public_images, knowledge.public_labels
-        state, metrics = train(
-            train_key,
-            *split(init(layers, init_key, jnp.zeros((1, *image_shape)))),
-            _Data(images, labels, knowledge.cloud_variables),
-            learning_rate,
-            loss=_loss(layers, cloud),
-            draw=_draw(settings.batch_size),
-            recipe=settings.recipe,
+        params, model_state = start(init_key)
+        state = yield Training(
+            key=train_key,
+            params=params,
+            model_state=model_state,
+            shared=_Shared(images, labels, knowledge.cloud_variables),
+            hyper={"learning_rate": hyper["train_rate"]},
+            loss=loss,
+            draw=draw,
+            recipe=recipe,
             part="shadow",
         )
-        own = join(state.params, state.model_state)
-        query = Partial(_query(layers), own)
-        known = Knowledge(own, None, query, images, labels)
-        learned, more = inner.fit(inner_key, limit(known, inner.needs), train)
-        return {"shadow": own, "inner": learned}, {"shadow": metrics, **more}
+        learned = join(state.params, state.model_state)
+        known = Knowledge(
+            edge_variables=learned,
+            query=Partial(_Query(layers), learned),
+            public_images=images,
+            public_labels=labels,
+        )
+        known = limit(known, inner.needs)
+        inner_params = yield from inner.fit(inner_key, inner_hyper(hyper), known)
+        return {"shadow": learned, "inner": inner_params}
 
-    def invert(params: Any, key: Key, features: Features) -> tuple[Array, Any]:
-        return inner.invert(params["inner"], key, features)
+    def invert(params: Any, key: Key, features: Features, hyper: Hyper) -> Inversion:
+        return inner.invert(params["inner"], key, features, inner_hyper(hyper))
 
-    needs = ("cloud_variables", "public_images", "public_labels")
-    return Attack(f"shadow({inner.name})", needs, fit, invert)
+    return Attack(
+        f"shadow({inner.name})", record.needs, fit, invert, combine=inner.combine
+    )
 
 
 def other(
     image_shape: tuple[int, int, int], feature_shape: tuple[int, ...], positive: bool
 ) -> Chain:
-    """An architecture that an attacker would try who knows the two shapes alone.
+    """An architecture that is derived from the two shapes alone.
 
     At each resolution two 3x3 convolutions or more, without activation, valid as far as
     the sizes ask for it; a max pool where the size halves; one ReLU at the very end if
@@ -153,21 +185,20 @@ def _shrink(level: int, shrinkage: tuple[int, int], channels: int) -> list:
     return layers
 
 
-@lru_cache(maxsize=16)
-def _query(layers: Chain) -> Any:
-    def query(variables, key, images):
-        return apply(layers, variables, images)
+def _never_negative(edge: Chain) -> bool:
+    """Whether what the edge sends is at least 0, as the cloud sees from it."""
+    kinds = [type(layer) for _, layer in edge]
+    while kinds and kinds[-1] in (MaxPool, Dropout):
+        kinds.pop()
+    return bool(kinds) and kinds[-1] in (Relu, Sigmoid)
 
-    return query
 
-
-@lru_cache(maxsize=16)
 def _loss(layers: Chain, cloud: Chain) -> Loss:
-    def loss(params, model_state, key, batch):
-        images, labels, frozen = batch
+    def loss(params, model_state, key, batch, hyper, shared):
+        images, labels = batch
         variables = join(params, model_state)
         features, moved = apply_train(layers, variables, images, key)
-        logits = apply(cloud, frozen, features)
+        logits = apply(cloud, shared.cloud, features)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         accuracy = (logits.argmax(-1) == labels).mean()
         return losses.mean(), (split(moved)[1], {"accuracy": accuracy})
@@ -175,10 +206,9 @@ def _loss(layers: Chain, cloud: Chain) -> Loss:
     return loss
 
 
-@lru_cache(maxsize=16)
 def _draw(batch_size: int) -> Draw:
-    def draw(key, index, data):
-        chosen = epoch_indices(key, index, batch_size, len(data.images))
-        return pixels(data.images, chosen), data.labels[chosen], data.cloud
+    def draw(key, index, shared, own):
+        chosen = epoch_indices(key, index, batch_size, len(shared.images))
+        return pixels(shared.images, chosen), shared.labels[chosen]
 
     return draw

@@ -23,31 +23,36 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from ghostjax.attacks.objective import Objective
+from ghostjax.attacks.objective import Objective, each
 
 _EASIER, _MUCH_EASIER, _HARDER = 4.0, 30.0, 5.0  # damping, see the module
 _EXACT = 0.02  # largest error of the quadratic model, of what it promised
 _LEAST = 1e-12  # damping
+_LINE_SEARCH_STEPS = 8  # of lbfgs, at most
 
 
 class Choices(NamedTuple):
     """Static choices of the solvers."""
 
-    optimizer: str = "amsgrad"  # of gd; or "adam"
-    epsilon: float = 1e-3  # of gd
-    cg_steps: int = 10  # of gauss_newton
-    line_search_steps: int = 8  # of lbfgs, at most
-    unroll: bool = False  # write the inner loop of gauss_newton out
+    optimizer: str  # of gd: "amsgrad" or "adam"
+    cg_steps: int  # of gauss_newton
+    unroll: bool  # write the inner loop of gauss_newton out
 
 
 class Problem(NamedTuple):
     """What a step reads."""
 
     objective: Objective
-    arguments: Any  # (variables, features, tv_weight)
+    variables: Any  # of the edge
+    features: Array  # [B, ...]
+    hyper: Any  # leaves [B]: "tv_weight"; "learning_rate" and "epsilon" of gd
     low: Array | None  # bounds of z, broadcastable; None without a box
     high: Array | None
-    rate: Array  # of gd
+
+    @property
+    def arguments(self) -> tuple[Any, Array, Array]:
+        """What the objective takes besides z."""
+        return self.variables, self.features, self.hyper["tv_weight"]
 
 
 class Solver(NamedTuple):
@@ -62,26 +67,28 @@ class Solver(NamedTuple):
 
 
 def _gd_init(choices: Choices, z: Array) -> Any:
-    return jax.vmap(_gd(choices, 0.0).init)(z)
+    return jax.vmap(_DESCENTS[choices.optimizer](0.0, 1.0).init)(z)
 
 
 def _gd_step(choices, problem, z, state):
     def total(z):
-        each = problem.objective.value(z, *problem.arguments)
-        return each.sum(), each
+        values = problem.objective.value(z, *problem.arguments)
+        return values.sum(), values
 
-    gradient, each = jax.grad(total, has_aux=True)(z)
-    optimizer = _gd(choices, problem.rate)
-    updates, state = jax.vmap(optimizer.update)(gradient, state)
-    return each, _inside(problem, z + updates), state
+    def update(gradient, state, rate, epsilon):
+        return _DESCENTS[choices.optimizer](rate, epsilon).update(gradient, state)
 
-
-def _gd(choices: Choices, rate: Any) -> optax.GradientTransformation:
-    make = {"adam": optax.adam, "amsgrad": amsgrad}[choices.optimizer]
-    return make(rate, eps=choices.epsilon)
+    gradient, values = jax.grad(total, has_aux=True)(z)
+    rates, epsilons = (problem.hyper[name] for name in ("learning_rate", "epsilon"))
+    updates, state = jax.vmap(update)(gradient, state, rates, epsilons)
+    return values, _inside(problem, z + updates), state
 
 
-def amsgrad(rate: Any, eps: float) -> optax.GradientTransformation:
+def _adam(rate: Any, eps: Any) -> optax.GradientTransformation:
+    return optax.adam(rate, eps=eps)
+
+
+def amsgrad(rate: Any, eps: Any) -> optax.GradientTransformation:
     """AMSGrad as PyTorch computes it, betas 0.9 and 0.999.
 
     The largest second moment is taken before its bias is corrected; `optax.amsgrad`
@@ -105,31 +112,34 @@ def amsgrad(rate: Any, eps: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
+_DESCENTS = {"adam": _adam, "amsgrad": amsgrad}
+
+
 def _lbfgs_init(choices: Choices, z: Array) -> Any:
-    return jax.vmap(_lbfgs(choices).init)(z)
+    return jax.vmap(_lbfgs().init)(z)
 
 
 def _lbfgs_step(choices, problem, z, state):
-    variables, features, tv_weight = problem.arguments
-    optimizer = _lbfgs(choices)
+    optimizer = _lbfgs()
 
-    def one(z, state, features):
+    def one(z, state, features, tv_weight):
         def value(z):
-            own = z[None], variables, features[None], tv_weight
-            return problem.objective.value(*own)[0]
+            arguments = problem.variables, features[None], tv_weight[None]
+            return problem.objective.value(z[None], *arguments)[0]
 
-        now, gradient = jax.value_and_grad(value)(z)
+        current, gradient = jax.value_and_grad(value)(z)
         updates, state = optimizer.update(
-            gradient, state, z, value=now, grad=gradient, value_fn=value
+            gradient, state, z, value=current, grad=gradient, value_fn=value
         )
-        return now, z + updates, state
+        return current, z + updates, state
 
-    now, z, state = jax.vmap(one)(z, state, features)
-    return now, _inside(problem, z), state
+    targets = problem.features, problem.hyper["tv_weight"]
+    current, z, state = jax.vmap(one)(z, state, *targets)
+    return current, _inside(problem, z), state
 
 
-def _lbfgs(choices: Choices) -> optax.GradientTransformationExtraArgs:
-    search = optax.scale_by_zoom_linesearch(choices.line_search_steps)
+def _lbfgs() -> optax.GradientTransformationExtraArgs:
+    search = optax.scale_by_zoom_linesearch(_LINE_SEARCH_STEPS)
     return optax.lbfgs(linesearch=search)
 
 
@@ -148,7 +158,7 @@ def _newton_step(choices, problem, z, damping):
     damping = jnp.where(damping > 0, damping, jnp.maximum(curvature, _LEAST))
 
     def damped(p):
-        return jnp.where(free, product(p) + _each(damping) * p, 0)
+        return jnp.where(free, product(p) + each(damping) * p, 0)
 
     step, rest = _conjugate_gradients(damped, downhill, choices)
     tried = _inside(problem, z + step)
@@ -158,7 +168,7 @@ def _newton_step(choices, problem, z, damping):
     easier = jnp.where(right, _MUCH_EASIER, _EASIER)
     easier = jnp.maximum(damping / easier, _LEAST)
     damping = jnp.where(gain > 0, easier, damping * _HARDER)
-    return now, jnp.where(_each(gain > 0), tried, z), damping
+    return now, jnp.where(each(gain > 0), tried, z), damping
 
 
 def _conjugate_gradients(
@@ -170,10 +180,10 @@ def _conjugate_gradients(
         x, rest, direction, square = carry
         image = product(direction)
         length = square / (_dot(direction, image) + 1e-30)
-        x = x + _each(length) * direction
-        rest = rest - _each(length) * image
+        x = x + each(length) * direction
+        rest = rest - each(length) * image
         next_square = _dot(rest, rest)
-        direction = rest + _each(next_square / (square + 1e-30)) * direction
+        direction = rest + each(next_square / (square + 1e-30)) * direction
         return x, rest, direction, next_square
 
     carry = jnp.zeros_like(wanted), wanted, wanted, _dot(wanted, wanted)
@@ -187,11 +197,6 @@ def _inside(problem: Problem, z: Array) -> Array:
 
 def _dot(a: Array, b: Array) -> Array:
     return (a * b).sum((1, 2, 3))
-
-
-def _each(values: Array) -> Array:
-    """[B] to [B, 1, 1, 1]."""
-    return values.reshape(-1, 1, 1, 1)
 
 
 SOLVERS: dict[str, Solver] = {

@@ -26,122 +26,134 @@ pixel. The released code has no bound, one mask and one noise tensor for all ima
 an epoch, and pixels in 0..255; we follow the paper.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
 from math import ceil, exp, inf, log1p, prod
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
-from ghostjax.base import Defense, Task
+from ghostjax.base import (
+    Bytes,
+    Column,
+    Context,
+    Cut,
+    Defense,
+    Features,
+    Images,
+    Key,
+    Params,
+    Task,
+)
 from ghostjax.chain import Chain, apply, apply_train, describe, join, split
-from ghostjax.defenses.uncovered import uncovered
+from ghostjax.defenses import plain
+from ghostjax.defenses.records import Arden
+from ghostjax.fields import Hyper
+from ghostjax.pixels import as_float
 from ghostjax.sampling import epoch_indices
-from ghostjax.train import Draw, Loss, Recipe
+from ghostjax.train import Draw, Fit, Loss, Recipe, Training
 
 _BOUND_IMAGES = 2048  # training images whose median is the bound
-_DRAWS = 10  # of mask and noise, over which accuracies are averaged, as the paper does
 _SAFE = 1e-12  # inside the root of ||g||_2
 
-
-class Settings(NamedTuple):
-    """Static choices of noisy training."""
-
-    recipe: Recipe
-    batch_size: int = 128
-    noise_layer: str = ""  # of the edge, behind which noise is added; "": its last
+Send = Callable[[Params, Key, Images], Features]
 
 
-class _Data(NamedTuple):
-    """What a step reads; on the device."""
+class _Shared(NamedTuple):
+    """What steps read that is not this member's alone; on the device."""
 
-    task: Task
-    params: Any  # of the defense, the cloud's apart
-    weight: Array  # lambda, of the clean loss
-    step: Array  # eta, length of the adversarial move
+    images: Bytes  # uint8 [N, H, W, C]
+    labels: Array  # int32 [N]
+    edge: Any  # variables of the frozen half
 
 
 class _Batch(NamedTuple):
-    clean: Array  # [B, ...], features
-    noisy: Array  # [B, ...], features
+    """One step's features of the same images."""
+
+    clean: Features  # [B, ...]
+    noisy: Features  # [B, ...]
     labels: Array  # int32 [B]
-    weight: Array
-    step: Array
 
 
-def arden(
-    edge: Chain,
-    cloud: Chain,
-    image_shape: tuple[int, int, int],
-    settings: Settings,
-    *,
-    nullified: float = 0.1,
-    scale: float = 5.0,
-    bound: float = 0.0,
-    clean_weight: float = 0.2,
-    adversarial_step: Array | float = 5.0,
-    learning_rate: Array | float = 1.5e-3,
-) -> Defense:
+def arden(cut: Cut, record: Arden, context: Context) -> Defense:
     """Nullification, bounded Laplace noise, noisy training of the cloud.
 
     Args:
-      edge: layers on the device.
-      cloud: the layers behind the cut.
-      image_shape: [H, W, C].
-      settings: static choices.
-      nullified: mu in [0, 1); ceil(mu H W C) values of an image are set to 0.
-      scale: b of the noise, 0 or more; an array to every compiled program.
-      bound: B; 0: the median of ||x_l||_inf over training images; infinite: none.
-      clean_weight: lambda in [0, 1]; 1 trains on clean features alone.
-      adversarial_step: eta; traced.
-      learning_rate: traced.
+      cut: the network.
+      record: shares, levels, weights and rates are traced; whether a bound is given is
+        not. An infinite bound bounds nothing.
+      context: not used.
 
     Returns:
-      A Defense with params {"edge", "cloud", "bound", "scale"}.
+      A Defense with params {"edge", "cloud", "count", "bound", "scale"}; `count` is
+      ceil(mu H W C), the values of an image that are set to 0.
 
     Raises:
-      ValueError: the noise layer is not in the edge; mu, b, B or lambda out of range.
+      ValueError: the noise layer is not in the edge; in `fit`, features whose median
+        norm is 0, where no bound is given.
     """
-    _require(0 <= nullified < 1, "nullified", nullified, "a share in [0, 1)")
-    _require(scale >= 0, "scale", scale, "0 or more")
-    _require(bound >= 0, "bound", bound, "above 0, or 0 for the training median")
-    _require(0 <= clean_weight <= 1, "clean_weight", clean_weight, "in [0, 1]")
-    place = _noise_place(edge, settings.noise_layer)
-    count = ceil(nullified * prod(image_shape))
-    values = prod(describe(edge[:place], image_shape)[-1].shape)
-    functions = uncovered(_encode(edge, place, count), cloud)
+    place = _noise_place(cut.edge, record.noise_layer)
+    before = cut.edge[:place]
+    noisy_values = prod(describe(before, cut.image_shape)[-1].shape)
+    send, measure = _send(cut.edge, place), _median_norm(before)
+    loss, draw = _loss(cut.cloud), _draw(cut.edge, send, record.batch_size)
+    recipe = Recipe(record.steps, record.optimizer, record.schedule)
 
-    def fit(key: Array, task: Task, train: Any) -> tuple[dict[str, Any], Any]:
+    def fit(key: Key, hyper: Hyper, task: Task) -> Fit:
         bound_key, train_key = jax.random.split(key)
-        own = jnp.float32(bound)
-        if bound == 0:
-            own = _median_norm(edge[:place], count, bound_key, task)
-        scaled = jnp.float32(scale)
-        params = {"edge": task.edge_variables, "bound": own, "scale": scaled}
-        state, metrics = train(
-            train_key,
-            *split(task.cloud_variables),
-            _Data(
-                task, params, jnp.float32(clean_weight), jnp.float32(adversarial_step)
-            ),
-            learning_rate,
-            loss=_loss(cloud),
-            draw=_draw(edge, functions.encode_public, settings.batch_size),
-            recipe=settings.recipe,
+        count = _count(_share(hyper), prod(cut.image_shape))
+        bound = hyper["bound"]
+        if not record.bound:
+            bound = measure(bound_key, task.edge_variables, task.images, count)
+            _require_bound(bound)
+        noise = {"count": count, "bound": bound, "scale": hyper["scale"]}
+        params, model_state = split(task.cloud_variables)
+        state = yield Training(
+            key=train_key,
+            params=params,
+            model_state=model_state,
+            shared=_Shared(task.images, task.labels, task.edge_variables),
+            own=noise,
+            hyper=hyper,
+            loss=loss,
+            draw=draw,
+            recipe=recipe,
+            part="arden",
         )
-        return {**params, "cloud": join(state.params, state.model_state)}, metrics
+        cloud = join(state.params, state.model_state)
+        return {"edge": task.edge_variables, "cloud": cloud, **noise}
 
-    def columns(params: Any) -> dict[str, float]:
-        own, noise = float(params["bound"]), float(params["scale"])
-        return {
-            "bound": own,
-            "epsilon_published": epsilon_published(nullified, noise, own),
-            "epsilon_l1_vector": epsilon_l1_vector(noise, own, values),
-        }
+    def columns(params: Params, hyper: Hyper) -> list[Column]:
+        bound, scale = float(params["bound"]), float(params["scale"])
+        published = epsilon_published(_share(hyper), scale, bound)
+        vector = epsilon_l1_vector(scale, bound, noisy_values)
+        return [
+            Column("bound", bound, "bound"),
+            Column(
+                name="epsilon_published",
+                value=published,
+                label=_PUBLISHED,
+                unit="nats",
+                budget=True,
+            ),
+            Column("epsilon_l1_vector", vector, _VECTOR, unit="nats"),
+        ]
 
-    return Defense("arden", fit, *functions, draws=_DRAWS, columns=columns)
+    return Defense(
+        "arden",
+        fit,
+        send,
+        plain.Answer(cut.cloud),
+        draws=record.draws,
+        columns=columns,
+    )
+
+
+_PUBLISHED = "ε as ARDEN publishes it, for one value (no guarantee)"
+_VECTOR = "ε of the whole noisy vector"
 
 
 def epsilon_published(
@@ -167,9 +179,9 @@ def epsilon_published(
     _require(gradient > 0, "gradient", gradient, "above 0")
     if scale == 0 or bound == inf:
         return inf
-    kept, spent = log1p(-nullified), 2 * bound / scale / gradient
-    # ln(e^(kept + spent) + mu) without an overflow
-    return kept + spent + log1p(nullified * exp(-kept - spent))
+    shown, spent = log1p(-nullified), 2 * bound / scale / gradient
+    # ln(e^(shown + spent) + mu) without an overflow
+    return shown + spent + log1p(nullified * exp(-shown - spent))
 
 
 def epsilon_l1_vector(scale: float, bound: float, values: int) -> float:
@@ -187,56 +199,80 @@ def epsilon_l1_vector(scale: float, bound: float, values: int) -> float:
     return inf if scale == 0 else 2 * bound * values / scale
 
 
-def nullify(key: Array, images: Array, count: int) -> Array:
-    """`count` values of each image, drawn afresh for each, set to 0."""
-    if count == 0:
-        return images
+def nullify(key: Key, images: Images, count: Array | int) -> Images:
+    """Sets `count` values of each image to 0, drawn afresh for each.
+
+    Args:
+      key: consumed.
+      images: [B, H, W, C].
+      count: int32 scalar in [0, H W C]; traced.
+    """
     flat = images.reshape(len(images), -1)
-    chosen = jnp.argsort(jax.random.uniform(key, flat.shape), -1)[:, :count]
-    shown = flat.at[jnp.arange(len(flat))[:, None], chosen].set(0.0)
-    return shown.reshape(images.shape)
+    order = jnp.argsort(jax.random.uniform(key, flat.shape), -1)
+    first = jnp.broadcast_to(jnp.arange(flat.shape[1]) < count, flat.shape)
+    rows = jnp.arange(len(flat))[:, None]
+    hidden = jnp.zeros(flat.shape, bool).at[rows, order].set(first, unique_indices=True)
+    return jnp.where(hidden, 0.0, flat).reshape(images.shape)
 
 
-def bounded(values: Array, bound: Array) -> Array:
+def bounded(values: Array, bound: Array | float) -> Array:
     """Each entry of the batch divided by max(1, its infinity norm / bound)."""
     norms = jnp.abs(values).max(tuple(range(1, values.ndim)), keepdims=True)
     return values / jnp.maximum(1.0, norms / bound)
 
 
-@lru_cache(maxsize=64)
-def _encode(edge: Chain, place: int, count: int) -> Any:
-    def encode_public(params, key, images):
-        mask_key, noise_key = jax.random.split(key)
-        shown = nullify(mask_key, images, count)
-        own = bounded(apply(edge[:place], params["edge"], shown), params["bound"])
-        own += params["scale"] * jax.random.laplace(noise_key, own.shape, own.dtype)
-        return apply(edge[place:], params["edge"], own)
-
-    return encode_public
+def _share(hyper: Hyper) -> float:
+    """mu as the shortest decimal that its float32 stands for: what a config says."""
+    return float(str(np.float32(hyper["nullified"])))
 
 
-def _median_norm(edge: Chain, count: int, key: Array, task: Task) -> Array:
-    """Median infinity norm of the features of nullified training images.
+def _count(share: float, values: int) -> np.int32:
+    """ceil(mu values); the product's rounding never adds one.
 
-    Raises:
-      ValueError: it is 0: nothing can be bounded by it.
+    The float32 of 0.1 is above 0.1: of 1,000 values its ceiling would take 101.
     """
-    mask_key, image_key = jax.random.split(key)
-    chosen = jax.random.choice(image_key, len(task.images), (_BOUND_IMAGES,))
-    images = task.images[chosen].astype(jnp.float32) / 255
-    values = apply(edge, task.edge_variables, nullify(mask_key, images, count))
-    median = jnp.median(jnp.abs(values).reshape(len(values), -1).max(-1))
+    nearest = round(share * values)
+    if np.float32(nearest / values) == np.float32(share):
+        return np.int32(nearest)
+    return np.int32(ceil(share * values))
+
+
+def _send(edge: Chain, place: int) -> Send:
+    def send(params: Params, key: Key, images: Images) -> Features:
+        mask_key, noise_key = jax.random.split(key)
+        shown = nullify(mask_key, images, params["count"])
+        values = bounded(apply(edge[:place], params["edge"], shown), params["bound"])
+        drawn = jax.random.laplace(noise_key, values.shape, values.dtype)
+        values += params["scale"] * drawn
+        return apply(edge[place:], params["edge"], values)
+
+    return send
+
+
+def _median_norm(layers: Chain) -> Callable[[Key, Any, Bytes, Array], Array]:
+    """Median infinity norm behind the layers of nullified images; one program."""
+
+    @jax.jit
+    def measure(key, variables, images, count):
+        mask_key, image_key = jax.random.split(key)
+        chosen = jax.random.choice(image_key, len(images), (_BOUND_IMAGES,))
+        shown = nullify(mask_key, as_float(images[chosen]), count)
+        values = apply(layers, variables, shown)
+        return jnp.median(jnp.abs(values).reshape(len(values), -1).max(-1))
+
+    return measure
+
+
+def _require_bound(median: Array) -> None:
     if not median > 0:
         raise ValueError(
             "the features at the noise layer are 0 for half of the training images: "
             "give a bound, or another noise_layer"
         )
-    return median
 
 
-@lru_cache(maxsize=16)
 def _loss(cloud: Chain) -> Loss:
-    def loss(params, model_state, key, batch):
+    def loss(params, model_state, key, batch, hyper, shared):
         variables = join(params, model_state)
 
         def lost(features):
@@ -246,12 +282,12 @@ def _loss(cloud: Chain) -> Loss:
         gradient = jax.grad(lambda noisy: lost(noisy)[0].sum())(batch.noisy)
         axes = tuple(range(1, gradient.ndim))
         norm = jnp.sqrt((gradient**2).sum(axes, keepdims=True) + _SAFE)
-        moved = batch.noisy + jax.lax.stop_gradient(batch.step * gradient / norm)
+        away = jax.lax.stop_gradient(hyper["adversarial_step"] * gradient / norm)
         clean, (clean_logits, of_clean) = lost(batch.clean)
         noisy, (noisy_logits, of_noisy) = lost(batch.noisy)
-        worst, _ = lost(moved)
-        hard = noisy.mean() + worst.mean()
-        value = batch.weight * clean.mean() + (1 - batch.weight) * hard
+        worst, _ = lost(batch.noisy + away)
+        hard, weight = noisy.mean() + worst.mean(), hyper["clean_weight"]
+        value = weight * clean.mean() + (1 - weight) * hard
         metrics = {
             "accuracy_clean": (clean_logits.argmax(-1) == batch.labels).mean(),
             "accuracy_noisy": (noisy_logits.argmax(-1) == batch.labels).mean(),
@@ -259,7 +295,7 @@ def _loss(cloud: Chain) -> Loss:
         # Batch norm's running statistics are those of noisy features, which are what is
         # sent; of clean ones where training sees no others.
         statistics = jax.tree.map(
-            lambda one, other: jnp.where(batch.weight == 1, one, other),
+            lambda one, other: jnp.where(weight == 1, one, other),
             split(of_clean)[1],
             split(of_noisy)[1],
         )
@@ -271,20 +307,17 @@ def _loss(cloud: Chain) -> Loss:
 _cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 
 
-@lru_cache(maxsize=16)
-def _draw(edge: Chain, encode_public: Any, batch_size: int) -> Draw:
-    def draw(key, index, data):
+def _draw(edge: Chain, send: Send, batch_size: int) -> Draw:
+    def draw(key, index, shared, own):
         order_key, noise_key = jax.random.split(key)
-        task = data.task
-        chosen = epoch_indices(order_key, index, batch_size, len(task.images))
-        images = task.images[chosen].astype(jnp.float32) / 255
-        own_key = jax.random.fold_in(noise_key, index)
+        size = shared.labels.shape[0]
+        chosen = epoch_indices(order_key, index, batch_size, size)
+        images = as_float(shared.images[chosen])
+        noise_key = jax.random.fold_in(noise_key, index)
         return _Batch(
-            apply(edge, task.edge_variables, images),
-            encode_public(data.params, own_key, images),
-            task.labels[chosen],
-            data.weight,
-            data.step,
+            clean=apply(edge, shared.edge, images),
+            noisy=send({"edge": shared.edge, **own}, noise_key, images),
+            labels=shared.labels[chosen],
         )
 
     return draw

@@ -11,65 +11,51 @@ Source: He et al., IoT-J 2020, Section VI.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, Literal
 
-import jax.numpy as jnp
 from jax import Array
 
-from ghostjax.base import Defense
+from ghostjax.base import Cut, Defense, Features, Images, Key, Task
 from ghostjax.chain import Chain, apply
-from ghostjax.defenses.uncovered import uncovered
+from ghostjax.defenses import plain
+from ghostjax.fields import Hyper
 from ghostjax.layers import Normalize
+from ghostjax.train import Fit
 
-Change = Callable[[Array, Array, Array], Array]  # (level, key, values) -> values
+Change = Callable[[Array, Key, Array], Array]  # (level, key, values) -> values
 Place = Literal["features", "input"]
 
 
-def disturb(
-    name: str,
-    edge: Chain,
-    cloud: Chain,
-    change: Change,
-    level: Array | float,
-    place: Place,
-) -> Defense:
+def disturb(name: str, cut: Cut, change: Change, level: str, place: Place) -> Defense:
     """The target network with `change(level, key, values)` at one place.
 
     Args:
       name: of the defense.
-      edge: layers on the device.
-      cloud: the layers behind the cut.
-      change: pure; draws for every value on its own. The same object again shares
-        compiled programs.
-      level: traced; kept in the params.
+      cut: the network.
+      change: pure; draws for every value on its own.
+      level: name of the record's field that says how much; traced, kept in the params.
       place: "features" or "input".
 
     Returns:
       A Defense with params {"edge", "cloud", "level"}, the first two the target's own.
-
-    Raises:
-      ValueError: an unknown place.
     """
-    if place not in ("features", "input"):
-        raise ValueError(f"place is {place!r}: disturb the 'features' or the 'input'")
 
-    def fit(key, task, train):
-        params = {"edge": task.edge_variables, "cloud": task.cloud_variables}
-        return {**params, "level": jnp.float32(level)}, {}
+    def fit(key: Key, hyper: Hyper, task: Task) -> Fit:
+        yield from ()
+        return {**plain.halves(task), "level": hyper[level]}
 
-    return Defense(name, fit, *uncovered(_encode(edge, change, place), cloud))
+    send = _send(cut.edge, change, place)
+    return Defense(name, fit, send, plain.Answer(cut.cloud))
 
 
-@lru_cache(maxsize=64)
-def _encode(edge: Chain, change: Change, place: Place) -> Any:
+def _send(edge: Chain, change: Change, place: Place) -> Any:
     first = 1 if isinstance(edge[0][1], Normalize) else 0
 
-    def encode_public(params, key, images):
+    def send(params: Any, key: Key, images: Images) -> Features:
         if place == "features":
             return change(params["level"], key, apply(edge, params["edge"], images))
         pixels = apply(edge[:first], params["edge"], images)
         changed = change(params["level"], key, pixels)
         return apply(edge[first:], params["edge"], changed)
 
-    return encode_public
+    return send

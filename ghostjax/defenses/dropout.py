@@ -15,41 +15,29 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ghostjax.base import Defense
-from ghostjax.chain import Chain
-from ghostjax.defenses.disturb import Place, disturb
+from ghostjax.base import Context, Cut, Defense
+from ghostjax.defenses.disturb import disturb
+from ghostjax.defenses.records import Dropout
 
 
-def dropout(
-    edge: Chain,
-    cloud: Chain,
-    *,
-    rate: Array | float,
-    place: Place = "features",
-    rescale: bool = False,
-) -> Defense:
+def dropout(cut: Cut, record: Dropout, context: Context) -> Defense:
     """The target network with dropout; nothing is trained.
 
     Args:
-      edge: layers on the device.
-      cloud: the layers behind the cut.
-      rate: probability in [0, 1) that a value is dropped; traced.
-      place: "features" or "input".
-      rescale: divide what is left by 1 - rate.
+      cut: the network.
+      record: `rate` is traced.
+      context: not used.
 
     Returns:
       A Defense with params {"edge", "cloud", "level"}; the level is the rate.
-
-    Raises:
-      ValueError: an unknown place.
     """
-    change = _drop_rescaled if rescale else _drop
-    return disturb("dropout", edge, cloud, change, rate, place)
+    change = _drop_rescaled if record.rescale else _drop
+    return disturb("dropout", cut, change, "rate", record.place)
 
 
 def _drop(rate: Array, key: Array, values: Array) -> Array:
-    kept = jax.random.bernoulli(key, 1 - rate, values.shape)
-    return jnp.where(kept, values, 0)
+    stays = jax.random.bernoulli(key, 1 - rate, values.shape)
+    return jnp.where(stays, values, 0)
 
 
 def _drop_rescaled(rate: Array, key: Array, values: Array) -> Array:

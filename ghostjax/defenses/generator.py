@@ -8,8 +8,6 @@ running statistics, and no image's perturbation depends on the others of its bat
 Source: Xiao et al., IJCAI 2018; mathcbc/advGAN_pytorch (reference sheet 3.1).
 """
 
-from functools import lru_cache
-
 import jax.numpy as jnp
 from jax import Array
 
@@ -19,8 +17,7 @@ from ghostjax.layers import Conv, ConvTranspose, InstanceNorm, Relu, Residual
 _BLOCKS = 4
 
 
-@lru_cache(maxsize=16)
-def generator(image_shape: tuple[int, int, int], inputs: int, width: int = 8) -> Chain:
+def generator(image_shape: tuple[int, int, int], inputs: int, width: int) -> Chain:
     """The layers; the last is linear, a tanh belongs behind it.
 
     Args:
@@ -49,11 +46,11 @@ def generator(image_shape: tuple[int, int, int], inputs: int, width: int = 8) ->
             (f"decode{place}_act", Relu()),
         ]
     layers.append(("perturbation", ConvTranspose(image_shape[-1], 6, 1)))
-    made = describe(tuple(layers), (*image_shape[:2], inputs))[-1].shape
-    if made != tuple(image_shape):
+    shape = describe(tuple(layers), (*image_shape[:2], inputs))[-1].shape
+    if shape != tuple(image_shape):
         raise ValueError(
-            f"the generator makes {made} of images {tuple(image_shape)}: it fits sides "
-            "of 4 n, such as 28 and 32"
+            f"the generator makes {shape} of images {tuple(image_shape)}: it fits "
+            "sides of 4 n, such as 28 and 32"
         )
     return tuple(layers)
 

@@ -17,10 +17,10 @@ random ones (`cover_candidates`); who encodes must then choose alike.
 
 Guarantees:
   Edge variables are returned bit-identical.
-  `encode` gives what leaves the edge for stego images, `encode_public` for public ones.
+  `send` is that of the undefended network: only what enters it is hidden.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -28,33 +28,45 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from ghostjax.base import Defense, Stego, Task
-from ghostjax.chain import Chain, apply, apply_train, describe, join, split
-from ghostjax.defenses import covert
+from ghostjax.base import (
+    Context,
+    Cut,
+    Defense,
+    Features,
+    Key,
+    Logits,
+    Stego,
+    Task,
+    require_batch,
+)
+from ghostjax.chain import apply, apply_train, join, split
+from ghostjax.defenses import covert, plain
+from ghostjax.defenses.hide import in_covers
+from ghostjax.defenses.records import Ghost
+from ghostjax.fields import Hyper
+from ghostjax.pixels import as_float
 from ghostjax.sampling import epoch_indices
-from ghostjax.stego import choose_covers, draw_pairs
-from ghostjax.train import Draw, Loss, Recipe
+from ghostjax.stego.pairs import Pool, choose_covers, draw_pairs, pool
+from ghostjax.train import Draw, Fit, Loss, Recipe, Training
 
 _SHOW = 10.0  # weight of the covert reader's squared error in the loss
 _SCALE_PAIRS = 2048  # that the covert branch's scales are measured on
 
 
-class Settings(NamedTuple):
-    """Static choices of covert retraining."""
+class _Shared(NamedTuple):
+    """What steps read that is not this member's alone; on the device."""
 
-    recipe: Recipe
-    batch_size: int = 256  # of D_g
-    public_batch_size: int = 256  # of D_p
-    covers_per_secret: int = 1  # 0: the full product
-    cover_candidates: int = 1  # random covers the edge chooses from, see least_overlap
-    covert_filters: int = 0  # of the covert branch; 0: the paper's literal cloud
+    images: Array  # uint8 [N, H, W, C]
+    labels: Array  # int32 [N]
+    edge: Any  # variables of the frozen halves
+    cloud: Any
 
 
-class _Data(NamedTuple):
-    """What a step reads; on the device."""
+class _Own(NamedTuple):
+    """And what is."""
 
-    task: Task
-    weight: Array  # lambda of Eq. (3)
+    pool: Pool
+    stego: Any  # what the stego method learned
     scales: Any  # of the covert branch; () without one
 
 
@@ -63,57 +75,61 @@ class _Batch(NamedTuple):
 
     features: Array  # [B, ...]; magnified where a covert branch learns
     labels: Array  # int32 [B], of the secrets and of the public images
-    weight: Array  # lambda of Eq. (3)
     logits: Any = None  # for a covert branch: of the frozen cloud [B, classes]
     secrets: Any = None  # and the secrets at the features' resolution [B, h, w, C]
 
 
-def ghost(
-    edge: Chain,
-    cloud: Chain,
-    image_shape: tuple[int, int, int],
-    stego: Stego,
-    settings: Settings,
-    *,
-    learning_rate: Array | float = 1e-3,
-    weight: Array | float = 1.0,
-) -> Defense:
+def ghost(cut: Cut, record: Ghost, context: Context) -> Defense:
     """Covert retraining and covert inference.
 
     Args:
-      edge: layers on the device.
-      cloud: the layers behind the cut; the last one is dense, one unit a class.
-      image_shape: [H, W, C].
-      stego: how secrets are hidden; what it learned is the task's.
-      settings: static choices.
-      learning_rate: traced.
-      weight: lambda of Eq. (3); traced.
+      cut: the network.
+      record: its learning rate and weight are traced.
+      context: `stego`, how secrets are hidden; what it learned is the task's.
 
     Returns:
       A Defense with params {"edge", "cloud", "branch", "scales", "stego"}; branch and
       scales are {} and () without a covert branch.
-    """
-    branch = None
-    if settings.covert_filters:
-        shape = describe(edge, image_shape)[-1].shape
-        branch = covert.branch(
-            shape, settings.covert_filters, cloud[-1][1].features, image_shape[-1]
-        )
 
-    def fit(key: Array, task: Task, train: Any) -> tuple[dict[str, Any], Any]:
-        scale_key, init_key, train_key = jax.random.split(key, 3)
+    Raises:
+      ValueError: a batch larger than the data.
+    """
+    require_batch("defense.batch_size", record.batch_size, context)
+    stego, branch = context.stego, _branch(cut, record)
+    start = _start(cut, stego, branch)
+    loss, draw = (
+        _loss(cut, branch, record.batch_size),
+        _draw(cut, branch, stego, record),
+    )
+    recipe = Recipe(record.steps, record.optimizer, record.schedule)
+
+    def fit(key: Key, hyper: Hyper, task: Task) -> Fit:
+        *start_keys, train_key = jax.random.split(key, 3)
+        pairs = pool(
+            task.covers, task.secrets, record.batch_size, record.covers_per_secret
+        )
         learned, scales = task.cloud_variables, ()
         if branch:
-            scales, features = _scales(edge, stego, scale_key, task)
-            learned = covert.init_branch(init_key, branch, features)
-        state, metrics = train(
-            train_key,
-            *split(learned),
-            _Data(task, jnp.float32(weight), scales),
-            learning_rate,
-            loss=_loss(cloud, branch, settings),
-            draw=_draw(edge, cloud, branch, stego, settings),
-            recipe=settings.recipe,
+            learned, scales = start(
+                start_keys, task.edge_variables, task.images, task.stego, pairs
+            )
+        params, model_state = split(learned)
+        state = yield Training(
+            key=train_key,
+            params=params,
+            model_state=model_state,
+            shared=_Shared(
+                images=task.images,
+                labels=task.labels,
+                edge=task.edge_variables,
+                cloud=task.cloud_variables,
+            ),
+            own=_Own(pool=pairs, stego=task.stego, scales=scales),
+            hyper=hyper,
+            loss=loss,
+            draw=draw,
+            recipe=recipe,
+            part="ghost",
         )
         learned = join(state.params, state.model_state)
         return {
@@ -122,38 +138,43 @@ def ghost(
             "branch": learned if branch else {},
             "scales": scales,
             "stego": task.stego,
-        }, metrics
+        }
 
-    def encode_public(params: Any, key: Array, images: Array) -> Array:
-        return apply(edge, params["edge"], images)
-
-    def encode(params: Any, key: Array, images: Array, covers: Array) -> Array:
-        return apply(edge, params["edge"], stego.hide(params["stego"], covers, images))
-
-    def answer(params: Any, features: Array) -> Array:
-        logits = apply(cloud, params["cloud"], features)
+    def answer(params: Any, features: Features) -> Logits:
+        logits = apply(cut.cloud, params["cloud"], features)
         if branch:
             magnified = covert.magnify(params["scales"], features)
             logits = logits + covert.look(branch, params["branch"], magnified)[0]
         return logits
 
-    return Defense("ghost", fit, encode, encode_public, answer, hides=True, bare=True)
+    return Defense(
+        "ghost",
+        fit,
+        plain.Send(cut.edge),
+        answer,
+        hide=in_covers(stego),
+        cover_candidates=record.cover_candidates,
+    )
 
 
-@lru_cache(maxsize=16)
-def _loss(cloud: Chain, branch: covert.Branch | None, settings: Settings) -> Loss:
-    stegos = settings.batch_size
+def _branch(cut: Cut, record: Ghost) -> covert.Branch | None:
+    if not record.covert_filters:
+        return None
+    shape, colours = cut.feature_shape, cut.image_shape[-1]
+    return covert.branch(shape, record.covert_filters, cut.classes, colours)
 
-    def loss(params, model_state, key, batch):
+
+def _loss(cut: Cut, branch: covert.Branch | None, stegos: int) -> Loss:
+    def loss(params, model_state, key, batch, hyper, shared):
         variables, shown = join(params, model_state), None
         if branch:
             added, shown = covert.look(branch, variables, batch.features)
             logits, moved = batch.logits + added, variables
         else:
-            logits, moved = apply_train(cloud, variables, batch.features, key)
+            logits, moved = apply_train(cut.cloud, variables, batch.features, key)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
         value = (
-            losses[stegos:].mean() + batch.weight * losses[:stegos].mean()
+            losses[stegos:].mean() + hyper["weight"] * losses[:stegos].mean()
         )  # Eq. (3)
         right = logits.argmax(-1) == batch.labels
         metrics = {
@@ -168,77 +189,67 @@ def _loss(cloud: Chain, branch: covert.Branch | None, settings: Settings) -> Los
     return loss
 
 
-@lru_cache(maxsize=16)
-def _draw(
-    edge: Chain,
-    cloud: Chain,
-    branch: covert.Branch | None,
-    stego: Stego,
-    settings: Settings,
-) -> Draw:
-    def draw(key, index, data):
-        task = data.task
+def _draw(cut: Cut, branch: covert.Branch | None, stego: Stego, record: Ghost) -> Draw:
+    def draw(key, index, shared, own):
         pair_key, candidate_key, public_key = jax.random.split(key, 3)
         cover, secret = draw_pairs(
-            pair_key,
-            index,
-            settings.batch_size,
-            task.covers,
-            task.secrets,
-            settings.covers_per_secret or 1,
-            full_product=not settings.covers_per_secret,
+            pair_key, index, record.batch_size, own.pool, record.covers_per_secret
         )
         cover = choose_covers(
             jax.random.fold_in(candidate_key, index),
-            task.images,
+            shared.images,
             cover,
             secret,
-            task.covers,
-            settings.cover_candidates,
+            own.pool,
+            record.cover_candidates,
         )
-        count = task.labels.shape[0]
-        public = epoch_indices(public_key, index, settings.public_batch_size, count)
-        images = jnp.concatenate(
-            [_stegos(stego, task, cover, secret), _pixels(task, public)]
+        size, count = record.public_batch_size, shared.labels.shape[0]
+        public = epoch_indices(public_key, index, size, count)
+        covers, secrets, others = (
+            as_float(shared.images[rows]) for rows in (cover, secret, public)
         )
-        features = apply(edge, task.edge_variables, images)
-        labels = task.labels[jnp.concatenate([secret, public])]
+        images = jnp.concatenate([stego.hide(own.stego, covers, secrets), others])
+        features = apply(cut.edge, shared.edge, images)
+        labels = shared.labels[jnp.concatenate([secret, public])]
         if not branch:
-            return _Batch(features, labels, data.weight)
-        secrets = None
+            return _Batch(features=features, labels=labels)
+        shown = None
         if branch.show:
-            hidden = covert.coarse(_pixels(task, secret), features.shape[1:])
+            hidden = covert.coarse(secrets, features.shape[1:])
             nothing = jnp.zeros((len(public), *hidden.shape[1:]))
-            secrets = jnp.concatenate([hidden, nothing])
+            shown = jnp.concatenate([hidden, nothing])
         return _Batch(
-            covert.magnify(data.scales, features),
-            labels,
-            data.weight,
-            apply(cloud, task.cloud_variables, features),
-            secrets,
+            features=covert.magnify(own.scales, features),
+            labels=labels,
+            logits=apply(cut.cloud, shared.cloud, features),
+            secrets=shown,
         )
 
     return draw
 
 
-def _scales(
-    edge: Chain, stego: Stego, key: Array, task: Task
-) -> tuple[covert.Scales, Array]:
-    """The covert branch's scales, and one magnified feature map [1, ...]."""
-    cover_key, secret_key = jax.random.split(key)
-    cover = jax.random.choice(cover_key, task.covers, (_SCALE_PAIRS,))
-    secret = jax.random.choice(secret_key, task.secrets, (_SCALE_PAIRS,))
-    covers = apply(edge, task.edge_variables, _pixels(task, cover))
-    stegos = apply(edge, task.edge_variables, _stegos(stego, task, cover, secret))
-    black = jnp.zeros((1, *task.images.shape[1:]))
-    origin = apply(edge, task.edge_variables, black)
-    scales = covert.measure_scales(origin[0], covers, stegos)
-    return scales, covert.magnify(scales, origin)
+def _start(
+    cut: Cut, stego: Stego, branch: covert.Branch | None
+) -> Callable[..., tuple[Any, covert.Scales]]:
+    """`start(keys, edge variables, images, what the stego method learned, pool)`: the
+    covert branch's variables and scales, as one program."""
 
+    def pixels(key: Key, images: Array, rows: Array, count: Array) -> Array:
+        chosen = jax.random.randint(key, (_SCALE_PAIRS,), 0, count)
+        return as_float(images[rows[chosen]])
 
-def _stegos(stego: Stego, task: Task, cover: Array, secret: Array) -> Array:
-    return stego.hide(task.stego, _pixels(task, cover), _pixels(task, secret))
+    @jax.jit
+    def start(keys, edge_variables, images, learned, pairs):
+        scale_key, init_key = keys
+        cover_key, secret_key = jax.random.split(scale_key)
+        cover = pixels(cover_key, images, pairs.covers, pairs.cover_count)
+        secret = pixels(secret_key, images, pairs.secrets, pairs.secret_count)
+        covers = apply(cut.edge, edge_variables, cover)
+        stegos = apply(cut.edge, edge_variables, stego.hide(learned, cover, secret))
+        black = jnp.zeros((1, *images.shape[1:]))
+        origin = apply(cut.edge, edge_variables, black)
+        scales = covert.measure_scales(origin[0], covers, stegos)
+        magnified = covert.magnify(scales, origin)
+        return covert.init_branch(init_key, branch, magnified), scales
 
-
-def _pixels(task: Task, chosen: Array) -> Array:
-    return task.images[chosen].astype(jnp.float32) / 255
+    return start

@@ -32,11 +32,11 @@ per batch, and warm-up steps at lambda = 2, as GangSweep, where Eq. (7) comes fr
 
 Guarantees:
   Edge and cloud variables are returned bit-identical.
-  `encode_public` and `answer` are those of the undefended network.
+  `send` and `answer` are those of the undefended network.
 """
 
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,252 +44,286 @@ import numpy as np
 import optax
 from jax import Array
 
-from ghostjax.base import Defense, Stego, Task
-from ghostjax.chain import Chain, Variables, apply, fits, init
+from ghostjax.base import (
+    Bytes,
+    Context,
+    Cut,
+    Defense,
+    Images,
+    Key,
+    Labels,
+    Logits,
+    Stego,
+    Task,
+)
+from ghostjax.chain import Chain, apply, fits, init
+from ghostjax.defenses import plain
 from ghostjax.defenses.generator import generator, perturbation
-from ghostjax.defenses.plain import plain
-from ghostjax.stego import choose_covers, draw_pairs
-from ghostjax.train import Draw, Loss, Recipe
+from ghostjax.defenses.hide import in_covers
+from ghostjax.defenses.records import GhostPlus
+from ghostjax.fields import Hyper
+from ghostjax.pixels import as_float
+from ghostjax.stego.pairs import Pool, choose_covers, draw_pairs, pool
+from ghostjax.train import Draw, Fit, Loss, Recipe, Training
 
 _SAFE = 1e-12  # inside the root of Eq. (5)
 
 
-class Settings(NamedTuple):
-    """Static choices of the generator's training."""
+class _Shared(NamedTuple):
+    """What steps read that is not this member's alone; on the device."""
 
-    recipe: Recipe
-    batch_size: int = 128
-    width: int = 8  # filters of the generator's first layer
-    adversarial: str = "cross_entropy"  # L_adv; or "margin"
-    balance: str = "sample"  # Eq. (7) for each sample; or "batch"
-    warm_up: int = 0  # first steps, with lambda = 2
-    sees: str = "stego"  # what G sees; "revealed", "secret", "label": that beside it
-    generators: str = "one"  # or "label": one for each sensitive label
-    cover_candidates: int = 1  # random covers the edge chooses from, see least_overlap
+    images: Bytes  # [N, H, W, C]
+    labels: Labels  # [N]
+    edge: Any  # variables of the frozen halves
+    cloud: Any
 
 
-class _Data(NamedTuple):
-    """What a step reads; on the device."""
+class _Own(NamedTuple):
+    """And what is."""
 
-    task: Task
-    bound: Array  # of the perturbation, in pixels
-    sensitive: Array  # int32 [n_s], the sensitive labels
+    pool: Pool  # its `secrets` are [n_s, N] for one generator a label
+    stego: Any  # what the stego method learned
+
+
+class _Pairs(NamedTuple):
+    """Stegos and what belongs to them; [n_s, B, ...] for one generator a label."""
+
+    stegos: Images  # [B, H, W, C]
+    beside: Array  # float32 [B, H, W, c], what G sees besides; c may be 0
+    labels: Labels  # [B], of the secrets
 
 
 class _Batch(NamedTuple):
-    """One step's stegos; of one generator for each label with a leading axis [n_s]."""
+    """What one step learns from."""
 
-    stegos: Array  # [B, H, W, C]
-    beside: Array  # [B, H, W, c], what G sees besides; c may be 0
-    labels: Array  # int32 [B], of the secrets
-    edge: Variables
-    cloud: Variables
-    bound: Array
-    warm: Array  # bool scalar: lambda = 2
+    pairs: _Pairs
+    step: Array  # int32 scalar, from 0
 
 
-def ghost_plus(
-    edge: Chain,
-    cloud: Chain,
-    image_shape: tuple[int, int, int],
-    stego: Stego,
-    settings: Settings,
-    *,
-    learning_rate: Array | float = 1e-4,
-    max_perturbation: Array | float = 1.0,
-) -> Defense:
+class _Sight(NamedTuple):
+    """What G sees beside the stego."""
+
+    channels: int
+    show: Callable[[Any, Images, Images, Labels | None], Array]
+    """`show(what the stego method learned, stegos, secrets, their labels)`, float32
+    [B, H, W, channels]."""
+
+
+def ghost_plus(cut: Cut, record: GhostPlus, context: Context) -> Defense:
     """Adversarial perturbation training and adversarial inference.
 
     Args:
-      edge: layers on the device.
-      cloud: the layers behind the cut.
-      image_shape: [H, W, C].
-      stego: how secrets are hidden; what it learned is the task's.
-      settings: static choices.
-      learning_rate: peak rate; traced.
-      max_perturbation: largest change of a pixel in [0, 1]; traced. 1: the paper's.
+      cut: the network.
+      record: its learning rate, bound and warm-up are traced.
+      context: `stego`, how secrets are hidden; what it learned is the task's.
 
     Returns:
       A Defense with params {"edge", "cloud", "stego", "generator", "bound",
-      "sensitive"}; leaves of several generators have a leading axis, one a label.
+      "sensitive"}: the largest change of a pixel and which labels are sensitive, bool
+      [classes]; leaves of several generators have a leading axis, one a sensitive
+      label.
 
     Raises:
-      ValueError: an image size that the generator does not fit; an unknown choice; when
-        called, images of another shape; in `fit`, a network made for other images.
+      ValueError: an image size that the generator does not fit; when called, images of
+        another shape; in `fit`, a network made for other images, or a sensitive label
+        without images where each has its generator.
     """
-    classes = cloud[-1][1].features
-    channels = image_shape[-1] + _require_known(settings, image_shape[-1], classes)
-    layers = generator(image_shape, channels, settings.width)
-    bare = plain(edge, cloud)
+    stego, sight = context.stego, _sight(cut, record, context.stego)
+    channels = cut.image_shape[-1] + sight.channels
+    layers = generator(cut.image_shape, channels, record.width)
+    loss, draw = _loss(cut, record, layers), _draw(record, stego, sight)
+    recipe = Recipe(record.steps, record.optimizer, record.schedule)
+    send, answer = plain.Send(cut.edge), plain.Answer(cut.cloud)
 
-    def fit(key: Array, task: Task, train: Any) -> tuple[dict[str, Any], Any]:
-        _require_shape(image_shape, task.images)
-        _require_network(edge + cloud, image_shape, task)
+    def fit(key: Key, hyper: Hyper, task: Task) -> Fit:
+        _require_shape(cut.image_shape, task.images)
+        _require_network(cut, task)
+        pairs = _pool(record, task)
         init_key, train_key = jax.random.split(key)
-        image = jnp.zeros((1, *image_shape[:2], channels))
-        bound = jnp.float32(max_perturbation)
-        sensitive = jnp.asarray(np.unique(np.asarray(task.labels)[task.secrets]))
-        if settings.generators == "one":
-            first = init(layers, init_key, image)
-        else:
-            keys = jax.random.split(init_key, len(sensitive))
-            first = jax.vmap(lambda own: init(layers, own, image))(keys)
-        state, metrics = train(
-            train_key,
-            first,
-            {},
-            _Data(task, bound, sensitive),
-            learning_rate,
-            loss=_loss(edge, cloud, layers, settings),
-            draw=_draw(stego, settings, classes),
-            recipe=settings.recipe,
+        if record.generators == "label":
+            init_key = jax.random.split(init_key, task.sensitive.sum())
+        state = yield Training(
+            key=train_key,
+            params=_start(layers, init_key, (*cut.image_shape[:2], channels)),
+            shared=_Shared(
+                images=task.images,
+                labels=task.labels,
+                edge=task.edge_variables,
+                cloud=task.cloud_variables,
+            ),
+            own=_Own(pairs, task.stego),
+            hyper=hyper,
+            loss=loss,
+            draw=draw,
+            recipe=recipe,
+            part="ghost_plus",
         )
         return {
-            "edge": task.edge_variables,
-            "cloud": task.cloud_variables,
+            **plain.halves(task),
             "stego": task.stego,
             "generator": state.params,
-            "bound": bound,
-            "sensitive": sensitive,
-        }, metrics
+            "bound": hyper["max_perturbation"],
+            "sensitive": task.sensitive,
+        }
 
-    def perturb(params: Any, stegos: Array, secrets: Array) -> Array:
-        _require_shape(image_shape, stegos)
-        guess = None  # the place of each secret's label among the sensitive ones
-        if settings.sees == "label" or settings.generators == "label":
-            logits = bare.answer(params, bare.encode_public(params, None, secrets))
-            guess = logits[:, params["sensitive"]].argmax(-1)
-        known = None if guess is None else params["sensitive"][guess]
-        beside = _beside(
-            settings.sees, stego, params["stego"], stegos, secrets, known, classes
-        )
-        return _perturbed(layers, settings.generators, params, stegos, beside, guess)
+    def perturb(params: Any, stegos: Images, secrets: Images) -> Images:
+        _require_shape(cut.image_shape, stegos)
+        labels = place = None
+        if "label" in (record.sees, record.generators):
+            logits = answer(params, send(params, None, secrets))
+            labels = _likeliest(logits, params["sensitive"])
+        if record.generators == "label":
+            place = jnp.cumsum(params["sensitive"])[labels] - 1
+        beside = sight.show(params["stego"], stegos, secrets, labels)
+        seen = jnp.concatenate([stegos, beside], -1)
+        return jnp.clip(stegos + _added(layers, params, seen, place), 0.0, 1.0)
 
-    def encode(params: Any, key: Array, images: Array, covers: Array) -> Array:
-        stegos = stego.hide(params["stego"], covers, images)
-        return apply(edge, params["edge"], perturb(params, stegos, images))
-
-    own = fit, encode, bare.encode_public, bare.answer
-    return Defense("ghost_plus", *own, hides=True, perturb=perturb, bare=True)
-
-
-def _require_known(settings: Settings, channels: int, classes: int) -> int:
-    """Channels that G sees beside the stego; ValueError for an unknown choice."""
-    beside = {"stego": 0, "revealed": channels, "secret": channels, "label": classes}
-    for name, known in (
-        ("adversarial", _ADVERSARIAL),
-        ("balance", ("sample", "batch")),
-        ("sees", beside),
-        ("generators", ("one", "label")),
-    ):
-        if (value := getattr(settings, name)) not in known:
-            raise ValueError(f"{name} is {value!r}: choose {', '.join(known)}")
-    return beside[settings.sees]
+    return Defense(
+        name="ghost_plus",
+        fit=fit,
+        send=send,
+        answer=answer,
+        hide=in_covers(stego),
+        perturb=perturb,
+        cover_candidates=record.cover_candidates,
+    )
 
 
-def _require_shape(wanted: tuple[int, ...], images: Array) -> None:
-    if images.shape[1:] != tuple(wanted):
+def _sight(cut: Cut, record: GhostPlus, stego: Stego) -> _Sight:
+    colours, classes = cut.image_shape[-1], cut.classes
+
+    def nothing(learned, stegos, secrets, labels):
+        return stegos[..., :0]
+
+    def revealed(learned, stegos, secrets, labels):
+        return stego.reveal(learned, stegos)
+
+    def secret(learned, stegos, secrets, labels):
+        return secrets
+
+    def label(learned, stegos, secrets, labels):
+        # Not a constant: G's first instance norm takes away what is alike everywhere.
+        pattern = jax.random.uniform(jax.random.key(0), (1, *stegos.shape[1:3], 1))
+        return pattern * jax.nn.one_hot(labels, classes)[:, None, None]
+
+    return {
+        "stego": _Sight(0, nothing),
+        "revealed": _Sight(colours, revealed),
+        "secret": _Sight(colours, secret),
+        "label": _Sight(classes, label),
+    }[record.sees]
+
+
+def _require_shape(image_shape: tuple[int, int, int], images: Array) -> None:
+    if images.shape[1:] != image_shape:
         raise ValueError(
-            f"the generator takes images {tuple(wanted)} and was given "
+            f"the generator takes images {image_shape} and was given "
             f"{images.shape[1:]}: train one on the data set at hand"
         )
 
 
-def _require_network(network: Chain, image_shape: tuple[int, ...], task: Task) -> None:
-    if not fits(network, image_shape, {**task.edge_variables, **task.cloud_variables}):
+def _require_network(cut: Cut, task: Task) -> None:
+    variables = {**task.edge_variables, **task.cloud_variables}
+    if not fits(cut.edge + cut.cloud, cut.image_shape, variables):
         raise ValueError(
-            f"the task's network is not for the generator's images {image_shape}: "
-            "train it on images of this shape"
+            "the task's network is not for the generator's images "
+            f"{cut.image_shape}: train it on images of this shape"
         )
 
 
-def _perturbed(
-    layers: Chain,
-    generators: str,
-    params: Any,
-    stegos: Array,
-    beside: Array,
-    guess: Array | None,
-) -> Array:
-    own = params["bound"], jnp.concatenate([stegos, beside], -1)
-    if generators == "one":
-        added = perturbation(layers, params["generator"], *own)
-    else:
-        every = jax.vmap(lambda g: perturbation(layers, g, *own))(params["generator"])
-        added = every[guess, jnp.arange(len(stegos))]
-    return jnp.clip(stegos + added, 0.0, 1.0)
+def _pool(record: GhostPlus, task: Task) -> Pool:
+    """What stegos are made of: for one generator a label, with a row of secrets each.
+
+    A label's row holds its secrets in a circle: as many as there are of all labels.
+    """
+    whole = pool(task.covers, task.secrets, record.batch_size, 1)
+    if record.generators == "one":
+        return whole
+    rows = task.secrets.rows[: task.secrets.count]
+    labels, circles = np.asarray(task.labels)[rows], []
+    for label in np.flatnonzero(task.sensitive):
+        if not (labels == label).any():
+            raise ValueError(
+                f"no image has the sensitive label {label}: its generator has nothing "
+                "to learn from; choose other labels, or generators = 'one'"
+            )
+        circles.append(np.resize(rows[labels == label], len(task.secrets.rows)))
+    return whole._replace(secrets=jax.device_put(np.stack(circles)))
 
 
-def _beside(
-    sees: str,
-    stego: Stego,
-    learned: Any,
-    stegos: Array,
-    secrets: Array,
-    labels: Array | None,
-    classes: int,
-) -> Array:
-    """What G sees beside the stego [B, H, W, c]."""
-    if sees == "stego":
-        return stegos[..., :0]
-    if sees == "revealed":
-        return stego.reveal(learned, stegos)
-    if sees == "secret":
-        return secrets
-    # Not a constant: G's first instance norm takes away what is the same everywhere.
-    pattern = jax.random.uniform(jax.random.key(0), (1, *stegos.shape[1:3], 1))
-    return pattern * jax.nn.one_hot(labels, classes)[:, None, None]
+def _start(layers: Chain, keys: Key, seen_shape: tuple[int, int, int]) -> Any:
+    """Variables of one generator; of several, [n_s, ...], for an array of keys."""
+    image = np.zeros((1, *seen_shape), np.float32)
+    if not keys.ndim:
+        return init(layers, keys, image)
+    return jax.vmap(lambda key: init(layers, key, image))(keys)
 
 
-def _cross_entropy(logits: Array, labels: Array) -> Array:
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+def _likeliest(logits: Logits, sensitive: Array) -> Labels:
+    """The sensitive label that each image is answered with, where it must be one."""
+    return jnp.where(sensitive[None], logits, -jnp.inf).argmax(-1)
 
 
-def _margin(logits: Array, labels: Array) -> Array:
-    """How far the largest other logit lies above the wanted one, at least 0."""
-    wanted = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
-    own = jnp.where(wanted, logits, -jnp.inf).max(-1)
-    other = jnp.where(wanted, -jnp.inf, logits).max(-1)
-    return jnp.maximum(other - own, 0.0)
+def _added(layers: Chain, params: Any, seen: Array, place: Array | None) -> Array:
+    """Perturbations [B, H, W, C]; of several generators those of each `place` [B]."""
+
+    def by(variables: Any) -> Array:
+        return perturbation(layers, variables, params["bound"], seen)
+
+    if place is None:
+        return by(params["generator"])
+    return jax.vmap(by)(params["generator"])[place, jnp.arange(len(seen))]
 
 
-_ADVERSARIAL = {"cross_entropy": _cross_entropy, "margin": _margin}
+def _loss(cut: Cut, record: GhostPlus, layers: Chain) -> Loss:
+    adversarial = _ADVERSARIAL[record.adversarial]
 
-
-@lru_cache(maxsize=16)
-def _loss(edge: Chain, cloud: Chain, layers: Chain, settings: Settings) -> Loss:
-    adversarial = _ADVERSARIAL[settings.adversarial]
-
-    def one(params, batch):
-        seen = jnp.concatenate([batch.stegos, batch.beside], -1)
-        added = perturbation(layers, params, batch.bound, seen)
-        shown = jnp.clip(batch.stegos + added, 0.0, 1.0)
-        logits = apply(cloud, batch.cloud, apply(edge, batch.edge, shown))
-        wrong = adversarial(logits, batch.labels)  # Eq. (4)
+    def single(params, pairs, warm, bound, shared):
+        seen = jnp.concatenate([pairs.stegos, pairs.beside], -1)
+        added = perturbation(layers, params, bound, seen)
+        shown = jnp.clip(pairs.stegos + added, 0.0, 1.0)
+        logits = apply(cut.cloud, shared.cloud, apply(cut.edge, shared.edge, shown))
+        wrong = adversarial(logits, pairs.labels)  # Eq. (4)
         size = jnp.sqrt((added**2).sum((1, 2, 3)) + _SAFE)  # Eq. (5)
-        weight = balance(wrong, size, settings.balance)
-        weight = jnp.where(batch.warm, 2.0, weight)
+        weight = balance(wrong, size, record.balance)
+        weight = jnp.where(warm, 2.0, weight)
         metrics = {
-            "accuracy_secret": (logits.argmax(-1) == batch.labels).mean(),
+            "accuracy_secret": (logits.argmax(-1) == pairs.labels).mean(),
             "adversarial": wrong.mean(),
             "perturbation": size.mean(),
             "lambda": weight.mean(),
         }
         return (weight * wrong + size).mean(), metrics  # Eq. (6)
 
-    def loss(params, model_state, key, batch):
-        if settings.generators == "one":
-            value, metrics = one(params, batch)
+    def loss(params, model_state, key, batch, hyper, shared):
+        warm, bound = batch.step < hyper["warm_up"], hyper["max_perturbation"]
+        if record.generators == "one":
+            value, metrics = single(params, batch.pairs, warm, bound, shared)
         else:
-            every = _Batch(0, 0, 0, None, None, None, None)
-            values, metrics = jax.vmap(one, (0, every))(params, batch)
+            every = jax.vmap(single, (0, 0, None, None, None))
+            values, metrics = every(params, batch.pairs, warm, bound, shared)
             value, metrics = values.sum(), jax.tree.map(jnp.mean, metrics)
         return value, (model_state, metrics)
 
     return loss
 
 
-def balance(wrong: Array, size: Array, kind: str) -> Array:
+def _cross_entropy(logits: Logits, labels: Labels) -> Array:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def _margin(logits: Logits, labels: Labels) -> Array:
+    """How far the largest other logit lies above the wanted one, at least 0."""
+    is_label = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    wanted = jnp.where(is_label, logits, -jnp.inf).max(-1)
+    other = jnp.where(is_label, -jnp.inf, logits).max(-1)
+    return jnp.maximum(other - wanted, 0.0)
+
+
+_ADVERSARIAL = {"cross_entropy": _cross_entropy, "margin": _margin}
+
+
+def balance(wrong: Array, size: Array, kind: Literal["sample", "batch"]) -> Array:
     """lambda of Eq. (7) from L_adv and L_pert [B]: 1/2 where L_pert is larger, else 2.
 
     `kind` is "sample" or "batch", which compares the means. No gradient passes.
@@ -299,52 +333,33 @@ def balance(wrong: Array, size: Array, kind: str) -> Array:
     return jax.lax.stop_gradient(jnp.where(size > wrong, 0.5, 2.0))
 
 
-@lru_cache(maxsize=16)
-def _draw(stego: Stego, settings: Settings, classes: int) -> Draw:
-    def one(pair_key, candidate_key, index, data, secrets):
-        task = data.task
-        size = settings.batch_size
-        cover, secret = draw_pairs(pair_key, index, size, task.covers, secrets)
+def _draw(record: GhostPlus, stego: Stego, sight: _Sight) -> Draw:
+    def pairs_of(keys, index, shared, data, learned):
+        pair_key, candidate_key = keys
+        cover, secret = draw_pairs(pair_key, index, record.batch_size, data, 1)
         cover = choose_covers(
             jax.random.fold_in(candidate_key, index),
-            task.images,
+            shared.images,
             cover,
             secret,
-            task.covers,
-            settings.cover_candidates,
+            data,
+            record.cover_candidates,
         )
-        pixels = (task.images[x].astype(jnp.float32) / 255 for x in (cover, secret))
-        covers, shown = pixels
-        stegos, labels = stego.hide(task.stego, covers, shown), task.labels[secret]
-        own = stego, task.stego, stegos, shown, labels, classes
-        return stegos, _beside(settings.sees, *own), labels
+        covers, secrets = (as_float(shared.images[rows]) for rows in (cover, secret))
+        stegos, labels = stego.hide(learned, covers, secrets), shared.labels[secret]
+        beside = sight.show(learned, stegos, secrets, labels)
+        return _Pairs(stegos, beside, labels)
 
-    def draw(key, index, data):
-        pair_key, candidate_key = jax.random.split(key)
-        if settings.generators == "one":
-            own = one(pair_key, candidate_key, index, data, data.task.secrets)
-        else:
-            pair_keys, candidate_keys = (
-                jax.random.split(k, len(data.sensitive))
-                for k in (pair_key, candidate_key)
-            )
-            drawn = [
-                one(*keys, index, data, _of_label(data, place))
-                for place, keys in enumerate(
-                    zip(pair_keys, candidate_keys, strict=True)
-                )
-            ]
-            own = [jnp.stack(part) for part in zip(*drawn, strict=True)]
-        halves = data.task.edge_variables, data.task.cloud_variables
-        return _Batch(*own, *halves, data.bound, index < settings.warm_up)
+    def draw(key, index, shared, own):
+        keys = jax.random.split(key)
+        if record.generators == "one":
+            return _Batch(pairs_of(keys, index, shared, own.pool, own.stego), index)
+        circles = own.pool.secrets
+        label_keys = [jax.random.split(k, len(circles)) for k in keys]
+        drawn = [
+            pairs_of(both, index, shared, own.pool._replace(secrets=rows), own.stego)
+            for *both, rows in zip(*label_keys, circles, strict=True)
+        ]
+        return _Batch(jax.tree.map(lambda *parts: jnp.stack(parts), *drawn), index)
 
     return draw
-
-
-def _of_label(data: _Data, place: int) -> Array:
-    """int32 [m]: secrets of one sensitive label, in a circle as many as there are of
-    all labels."""
-    secrets = data.task.secrets
-    own = data.task.labels[secrets] == data.sensitive[place]
-    order = jnp.argsort(~own, stable=True)
-    return secrets[order[jnp.arange(len(secrets)) % own.sum()]]

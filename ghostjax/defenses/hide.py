@@ -4,36 +4,45 @@ The network answers for what it sees, the cover. What it says of the secret is w
 GHOST's retraining and GHOST+'s perturbation start from, and their control.
 """
 
+from collections.abc import Callable
 from typing import Any
 
-from ghostjax.base import Defense, Stego
-from ghostjax.chain import Chain, apply
+from ghostjax.base import Context, Cut, Defense, Images, Key, Stego, Task
+from ghostjax.defenses import plain
+from ghostjax.defenses.records import Hide
+from ghostjax.fields import Hyper
+from ghostjax.train import Fit
 
 
-def hide(edge: Chain, cloud: Chain, stego: Stego) -> Defense:
+def hide(cut: Cut, record: Hide, context: Context) -> Defense:
     """The target network as it is, shown stegos.
 
     Args:
-      edge: layers on the device.
-      cloud: the layers behind the cut.
-      stego: how secrets are hidden; what it learned is the task's.
+      cut: the network.
+      record: no hyper-parameters.
+      context: `stego`, how secrets are hidden; what it learned is the task's.
 
     Returns:
       A Defense with params {"edge", "cloud", "stego"}.
     """
 
-    def fit(key, task, train):
-        halves = {"edge": task.edge_variables, "cloud": task.cloud_variables}
-        return {**halves, "stego": task.stego}, {}
+    def fit(key: Key, hyper: Hyper, task: Task) -> Fit:
+        yield from ()
+        return {**plain.halves(task), "stego": task.stego}
 
-    def encode_public(params: Any, key, images):
-        return apply(edge, params["edge"], images)
+    return Defense(
+        "hide",
+        fit,
+        plain.Send(cut.edge),
+        plain.Answer(cut.cloud),
+        hide=in_covers(context.stego),
+    )
 
-    def encode(params: Any, key, images, covers):
-        hidden = stego.hide(params["stego"], covers, images)
-        return apply(edge, params["edge"], hidden)
 
-    def answer(params: Any, features):
-        return apply(cloud, params["cloud"], features)
+def in_covers(stego: Stego) -> Callable[[Any, Images, Images], Images]:
+    """`hide` of a defense whose params hold what the stego method learned."""
 
-    return Defense("hide", fit, encode, encode_public, answer, hides=True, bare=True)
+    def hide_in(params: Any, covers: Images, secrets: Images) -> Images:
+        return stego.hide(params["stego"], covers, secrets)
+
+    return hide_in

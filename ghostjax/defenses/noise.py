@@ -10,44 +10,27 @@ Source: He et al., IoT-J 2020, Section VI.A, Figs. 9 and 10 (whose captions call
 standard deviation; their code and Table I take it as the scale).
 """
 
-from typing import Literal
-
 import jax
 from jax import Array
 
-from ghostjax.base import Defense
-from ghostjax.chain import Chain
-from ghostjax.defenses.disturb import Place, disturb
+from ghostjax.base import Context, Cut, Defense
+from ghostjax.defenses.disturb import disturb
+from ghostjax.defenses.records import Noise
 
 
-def noise(
-    edge: Chain,
-    cloud: Chain,
-    *,
-    level: Array | float,
-    distribution: Literal["gaussian", "laplace"] = "gaussian",
-    place: Place = "features",
-) -> Defense:
+def noise(cut: Cut, record: Noise, context: Context) -> Defense:
     """The target network with noise; nothing is trained.
 
     Args:
-      edge: layers on the device.
-      cloud: the layers behind the cut.
-      level: sigma or b, at least 0; traced. On the input in normalised pixels.
-      distribution: "gaussian" or "laplace".
-      place: "features" or "input".
+      cut: the network.
+      record: `level` is traced; on the input it is in normalised pixels.
+      context: not used.
 
     Returns:
       A Defense with params {"edge", "cloud", "level"}.
-
-    Raises:
-      ValueError: an unknown distribution or place.
     """
-    if distribution not in _CHANGES:
-        raise ValueError(
-            f"distribution is {distribution!r}: noise is {' or '.join(_CHANGES)}"
-        )
-    return disturb("noise", edge, cloud, _CHANGES[distribution], level, place)
+    change = _CHANGES[record.distribution]
+    return disturb("noise", cut, change, "level", record.place)
 
 
 def _gaussian(level: Array, key: Array, values: Array) -> Array:

@@ -1,36 +1,48 @@
 """No defense: the features of the image itself cross the cut.
 
-The baseline every defense is measured against. Covers are ignored.
+The baseline every defense is measured against. `params` hold the target's halves under
+"edge" and "cloud"; other defenses that change nothing in what the edge sends, or in how
+the cloud answers, use the two below, so that they share programs.
 """
 
-from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from ghostjax.base import Defense
+from ghostjax.base import Context, Cut, Defense, Features, Images, Key, Logits, Task
 from ghostjax.chain import Chain, apply
-from ghostjax.defenses.uncovered import uncovered
+from ghostjax.defenses.records import Plain
+from ghostjax.fields import Hyper
+from ghostjax.train import Fit
 
 
-def plain(edge: Chain, cloud: Chain) -> Defense:
-    """The target network as it is, cut in two.
-
-    Args:
-      edge: layers on the device.
-      cloud: the layers behind the cut.
-
-    Returns:
-      A Defense whose params are the target's own variables.
-    """
-
-    def fit(key, task, train):
-        return {"edge": task.edge_variables, "cloud": task.cloud_variables}, {}
-
-    return Defense("plain", fit, *uncovered(_encode(edge), cloud), bare=True)
+def plain(cut: Cut, record: Plain, context: Context) -> Defense:
+    """The target network as it is, cut in two; see `base.Defense`."""
+    return Defense("plain", keep, Send(cut.edge), Answer(cut.cloud))
 
 
-@lru_cache(maxsize=64)
-def _encode(edge: Chain) -> Any:
-    def encode_public(params, key, images):
-        return apply(edge, params["edge"], images)
+def keep(key: Key, hyper: Hyper, task: Task) -> Fit:
+    """A `fit` that takes the target's own halves."""
+    yield from ()
+    return halves(task)
 
-    return encode_public
+
+def halves(task: Task) -> dict[str, Any]:
+    """The target's variables as params."""
+    return {"edge": task.edge_variables, "cloud": task.cloud_variables}
+
+
+class Send(NamedTuple):
+    """The edge as it is, of `params["edge"]`; equal for the same layers."""
+
+    edge: Chain
+
+    def __call__(self, params: Any, key: Key, images: Images) -> Features:
+        return apply(self.edge, params["edge"], images)
+
+
+class Answer(NamedTuple):
+    """The cloud as it is, of `params["cloud"]`; equal for the same layers."""
+
+    cloud: Chain
+
+    def __call__(self, params: Any, features: Features) -> Logits:
+        return apply(self.cloud, params["cloud"], features)

@@ -6,13 +6,13 @@ its own start Lap(s):
 
   L = CE(cloud(a + n), label) - lambda mean |n|
 
-so that the noise grows as long as the network bears it. A member's lambda is multiplied
-by `decay` at every step at which the member is loud enough:
+so that the noise grows as long as the network bears it. A tensor's lambda is multiplied
+by `decay` at every step at which the tensor is loud enough:
 
   1 / SNR = Var(n) / E[a^2]
 
 (variance over the tensor's values, E over training images and values). At inference
-every image gets noise of its own: one member of the bank, or a draw from the
+every image gets noise of its own: one tensor of the bank, or a draw from the
 element-wise Laplace distribution with the bank's mean and standard deviation.
 
 Source: Mireshghallah et al., "Shredder", ASPLOS 2020, Sections 2 and 3; 1 / SNR is
@@ -24,10 +24,10 @@ the noise is fixed after training, and who has the bank can take it off again.
 
 Guarantees:
   Edge and cloud variables are returned bit-identical.
-  A member's training does not depend on how many others there are.
+  A tensor's start and training do not depend on how many others there are.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -36,124 +36,117 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from ghostjax.base import Defense, Task
-from ghostjax.chain import Chain, apply, describe
-from ghostjax.defenses.uncovered import uncovered
+from ghostjax.base import (
+    Bytes,
+    Column,
+    Context,
+    Cut,
+    Defense,
+    Features,
+    Images,
+    Key,
+    Params,
+    Task,
+)
+from ghostjax.chain import Chain, apply
+from ghostjax.defenses import plain
+from ghostjax.defenses.records import Shredder
+from ghostjax.fields import Hyper
+from ghostjax.pixels import as_float
 from ghostjax.sampling import epoch_indices
-from ghostjax.train import Draw, Loss, Recipe
+from ghostjax.train import Draw, Fit, Loss, Recipe, Training
 
 _SIGNAL_IMAGES = 2048  # training images behind E[a^2]
-_DRAWS = 10  # of noise, over which accuracies are averaged
 
 
-class Settings(NamedTuple):
-    """Static choices of the noise's training and use."""
+class _Start(NamedTuple):
+    """What training starts from."""
 
-    recipe: Recipe
-    batch_size: int = 32
-    members: int = 20  # m, noise tensors of the bank
-    sampling: str = "member"  # what an image gets: one of the bank; or "fitted"
-
-
-class _Data(NamedTuple):
-    """What a step reads; on the device."""
-
-    task: Task
+    noise: Array  # [m, ...], the bank
+    weights: Array  # [m], each tensor's lambda
     signal: Array  # E[a^2]
-    wanted: Array  # 1 / SNR from which lambda decays
-    decay: Array
+    inverse_snr: Array  # of the bank
+
+
+class _Shared(NamedTuple):
+    """What steps read: none of it is this member's alone; on the device."""
+
+    images: Bytes  # uint8 [N, H, W, C]
+    labels: Array  # int32 [N]
+    edge: Any  # variables of the frozen halves
+    cloud: Any
+    signal: Array  # E[a^2], of these images behind this edge
 
 
 class _Batch(NamedTuple):
-    features: Array  # [B, ...]
+    """One step's features."""
+
+    features: Features  # [B, ...]
     labels: Array  # int32 [B]
-    cloud: Any  # the cloud's variables
-    signal: Array
-    wanted: Array
-    decay: Array
 
 
-def shredder(
-    edge: Chain,
-    cloud: Chain,
-    image_shape: tuple[int, int, int],
-    settings: Settings,
-    *,
-    initial_scale: float = 0.1,
-    noise_weight: float = 1.0,
-    inverse_snr: float = 10.0,
-    decay: float = 0.9,
-    learning_rate: Array | float = 5e-2,
-) -> Defense:
+def shredder(cut: Cut, record: Shredder, context: Context) -> Defense:
     """A bank of learned noise, one draw of it for every image.
 
     Args:
-      edge: layers on the device.
-      cloud: the layers behind the cut.
-      image_shape: [H, W, C].
-      settings: static choices.
-      initial_scale: s of the Laplace distribution that noise starts from, above 0.
-      noise_weight: lambda at first, 0 or more.
-      inverse_snr: 1 / SNR of a member from which its lambda decays, above 0.
-      decay: of lambda for each such step, in [0, 1]. These four are numbers, and arrays
-        to every compiled program.
-      learning_rate: traced.
+      cut: the network.
+      record: the ratio, lambda, its decay, the scale and the rate are traced.
+      context: not used.
 
     Returns:
       A Defense with params {"edge", "cloud", "noise" [m, ...], "signal", "start"}; the
       last is 1 / SNR of the bank before training.
 
     Raises:
-      ValueError: a number out of range; an unknown sampling; no members; in `fit`,
-        features that are all 0.
+      ValueError: in `fit`, features that are all 0.
     """
-    _require_known(settings)
-    for name, value, good, wanted in (
-        ("initial_scale", initial_scale, initial_scale > 0, "above 0"),
-        ("noise_weight", noise_weight, noise_weight >= 0, "0 or more"),
-        ("inverse_snr", inverse_snr, inverse_snr > 0, "above 0"),
-        ("decay", decay, 0 <= decay <= 1, "in [0, 1]"),
-    ):
-        if not good:
-            raise ValueError(f"{name} = {value}: must be {wanted}")
-    shape = describe(edge, image_shape)[-1].shape
+    begin = _begin(cut, record.members)
+    loss, draw = _loss(cut.cloud), _draw(cut.edge, record.batch_size)
+    recipe = Recipe(record.steps, record.optimizer, record.schedule)
 
-    def fit(key: Array, task: Task, train: Any) -> tuple[dict[str, Any], Any]:
+    def fit(key: Key, hyper: Hyper, task: Task) -> Fit:
         start_key, train_key = jax.random.split(key)
-        signal = _signal(edge, task)
-        keys = [jax.random.fold_in(start_key, i) for i in range(settings.members)]
-        noise = initial_scale * jnp.stack(
-            [jax.random.laplace(own, shape) for own in keys]
+        start = begin(start_key, hyper, task.edge_variables, task.images)
+        _require_signal(start.signal)
+        state = yield Training(
+            key=train_key,
+            params=start.noise,
+            model_state=start.weights,
+            shared=_Shared(
+                images=task.images,
+                labels=task.labels,
+                edge=task.edge_variables,
+                cloud=task.cloud_variables,
+                signal=start.signal,
+            ),
+            hyper=hyper,
+            loss=loss,
+            draw=draw,
+            recipe=recipe,
+            part="shredder",
         )
-        state, metrics = train(
-            train_key,
-            noise,
-            jnp.full(settings.members, noise_weight, jnp.float32),
-            _Data(task, signal, jnp.float32(inverse_snr), jnp.float32(decay)),
-            learning_rate,
-            loss=_loss(cloud),
-            draw=_draw(edge, settings.batch_size),
-            recipe=settings.recipe,
-        )
-        return {
-            "edge": task.edge_variables,
-            "cloud": task.cloud_variables,
-            "noise": state.params,
-            "signal": signal,
-            "start": noise.var() / signal,
-        }, metrics
+        learned = {"noise": state.params, "signal": start.signal}
+        return {**plain.halves(task), **learned, "start": start.inverse_snr}
 
-    def columns(params: Any) -> dict[str, float]:
-        return {
-            "inverse_snr": float(params["noise"].var() / params["signal"]),
-            "inverse_snr_start": float(params["start"]),
-        }
+    def columns(params: Params, hyper: Hyper) -> list[Column]:
+        reached = float(_inverse_snr(params["noise"], params["signal"]))
+        started = float(params["start"])
+        return [
+            Column("inverse_snr", reached, "1/SNR of the learned noise", budget=True),
+            Column("inverse_snr_start", started, "1/SNR before training"),
+        ]
 
-    functions = uncovered(_encode(edge, settings.sampling), cloud)
-    return Defense("shredder", fit, *functions, draws=_DRAWS, columns=columns)
+    return Defense(
+        "shredder",
+        fit,
+        _send(cut.edge, record.sampling),
+        plain.Answer(cut.cloud),
+        draws=record.draws,
+        columns=columns,
+    )
 
 
-def sample(key: Array, noise: Array, count: int, sampling: str) -> Array:
+def sample(key: Key, noise: Array, count: int, sampling: str) -> Array:
     """Noise for `count` images [count, ...] from a bank [m, ...].
 
     "member" draws one of the bank for each, "fitted" each value from the Laplace
@@ -167,46 +160,64 @@ def sample(key: Array, noise: Array, count: int, sampling: str) -> Array:
     return noise.mean(0)[None] + scale[None] * drawn
 
 
-@lru_cache(maxsize=64)
-def _encode(edge: Chain, sampling: str) -> Any:
-    def encode_public(params, key, images):
+def _send(edge: Chain, sampling: str) -> Callable[[Params, Key, Images], Features]:
+    def send(params: Params, key: Key, images: Images) -> Features:
         features = apply(edge, params["edge"], images)
         return features + sample(key, params["noise"], len(images), sampling)
 
-    return encode_public
+    return send
 
 
-def _signal(edge: Chain, task: Task) -> Array:
-    """E[a^2] over the first training images' features.
+def _begin(cut: Cut, tensors: int) -> Callable[[Key, Hyper, Any, Bytes], _Start]:
+    """Draws a bank and measures the first training images' features; one program."""
+    shape = cut.feature_shape
 
-    Raises:
-      ValueError: it is 0, so that no noise has a ratio to it.
-    """
-    images = task.images[:_SIGNAL_IMAGES].astype(jnp.float32) / 255
-    signal = (apply(edge, task.edge_variables, images) ** 2).mean()
+    def tensor(key: Key, place: Array) -> Array:
+        return jax.random.laplace(jax.random.fold_in(key, place), shape)
+
+    @jax.jit
+    def begin(key, hyper, variables, images):
+        drawn = jax.vmap(tensor, (None, 0))(key, jnp.arange(tensors))
+        noise = hyper["initial_scale"] * drawn
+        features = apply(cut.edge, variables, as_float(images[:_SIGNAL_IMAGES]))
+        signal = (features**2).mean()
+        return _Start(
+            noise=noise,
+            weights=jnp.full(tensors, hyper["noise_weight"]),
+            signal=signal,
+            inverse_snr=_inverse_snr(noise, signal),
+        )
+
+    return begin
+
+
+@jax.jit
+def _inverse_snr(noise: Array, signal: Array) -> Array:
+    return noise.var() / signal
+
+
+def _require_signal(signal: Array) -> None:
     if not signal > 0:
         raise ValueError(
             "the features at the cut are all 0: noise has no ratio to them; choose "
             "another cut, or train the target longer"
         )
-    return signal
 
 
-@lru_cache(maxsize=16)
 def _loss(cloud: Chain) -> Loss:
-    def loss(params, model_state, key, batch):
-        def member(noise, weight):
-            logits = apply(cloud, batch.cloud, batch.features + noise[None])
+    def loss(params, model_state, key, batch, hyper, shared):
+        def alone(noise, weight):
+            logits = apply(cloud, shared.cloud, batch.features + noise[None])
             wrong = optax.softmax_cross_entropy_with_integer_labels(
                 logits, batch.labels
             ).mean()
             right = (logits.argmax(-1) == batch.labels).mean()
             return wrong - weight * jnp.abs(noise).mean(), right
 
-        values, right = jax.vmap(member)(params, model_state)
+        values, right = jax.vmap(alone)(params, model_state)
         axes = tuple(range(1, params.ndim))
-        ratios = jax.lax.stop_gradient(params.var(axes) / batch.signal)
-        decay = jnp.where(ratios >= batch.wanted, batch.decay, 1.0)
+        ratios = jax.lax.stop_gradient(params.var(axes) / shared.signal)
+        decay = jnp.where(ratios >= hyper["inverse_snr"], hyper["decay"], 1.0)
         metrics = {
             "accuracy": right.mean(),
             "inverse_snr": ratios.mean(),
@@ -217,23 +228,10 @@ def _loss(cloud: Chain) -> Loss:
     return loss
 
 
-@lru_cache(maxsize=16)
 def _draw(edge: Chain, batch_size: int) -> Draw:
-    def draw(key, index, data):
-        task = data.task
-        chosen = epoch_indices(key, index, batch_size, len(task.images))
-        images = task.images[chosen].astype(jnp.float32) / 255
-        features = apply(edge, task.edge_variables, images)
-        own = task.cloud_variables, data.signal, data.wanted, data.decay
-        return _Batch(features, task.labels[chosen], *own)
+    def draw(key, index, shared, own):
+        chosen = epoch_indices(key, index, batch_size, shared.labels.shape[0])
+        features = apply(edge, shared.edge, as_float(shared.images[chosen]))
+        return _Batch(features, shared.labels[chosen])
 
     return draw
-
-
-def _require_known(settings: Settings) -> None:
-    if settings.sampling not in ("member", "fitted"):
-        raise ValueError(
-            f"sampling is {settings.sampling!r}: choose 'member' or 'fitted'"
-        )
-    if settings.members < 1:
-        raise ValueError(f"members = {settings.members}: must be at least 1")

@@ -19,53 +19,54 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from ghostjax.base import Stego
+from ghostjax.base import Bytes, Context, Images, Key, Stego
+from ghostjax.fields import Hyper
+from ghostjax.pixels import as_float
+from ghostjax.stego.records import Lsb
+from ghostjax.train import Fit
 
 
-def lsb(bits: int) -> Stego:
-    """Hiding in the lowest `bits` bits, for float images in [0, 1].
+def lsb(image_shape: tuple[int, int, int], record: Lsb, context: Context) -> Stego:
+    """Hiding in the lowest bits, for float images in [0, 1].
 
     Args:
-      bits: zeta in 1..7; static.
+      image_shape: any; the method works on every shape.
+      record: zeta is traced.
+      context: not used.
 
     Returns:
-      A Stego that learns nothing: `params` is (). Images enter by round(255 x), clipped
-      to 0..255, which is exact for k / 255, and leave by k / 255. Rounding has gradient
-      0: nothing is trained through it.
+      A Stego that learns nothing: `params` is {"bits": zeta}. Images enter by
+      round(255 x), clipped to 0..255, which is exact for k / 255, and leave by k / 255.
+      Rounding has gradient 0: nothing is trained through it.
 
     Raises:
-      ValueError: `bits` is no integer in 1..7; when called, shapes differ, or params
-        of a method that learns.
+      ValueError: when called, shapes differ, or params of a method that learns.
     """
-    _require_bits(bits)
 
-    def init(key: Array, cover: Array, secret: Array) -> tuple[()]:
-        _require_same_shape(cover, secret)
-        return ()
+    def fit(key: Key, hyper: Hyper, images: Bytes) -> Fit:
+        yield from ()
+        return {"bits": hyper["bits"]}
 
-    def fit(key: Array, images: Array, train: Any) -> tuple[tuple[()], dict]:
-        return (), {}
+    def hide(params: Any, cover: Images, secret: Images) -> Images:
+        bits = _bits(params)
+        return as_float(hide_bits(_bytes(cover), _bytes(secret), bits))
 
-    def hide(params: tuple[()], cover: Array, secret: Array) -> Array:
-        _require_nothing(params)
-        return _floats(hide_bits(_bytes(cover), _bytes(secret), bits))
+    def reveal(params: Any, stego: Images) -> Images:
+        return as_float(reveal_bits(_bytes(stego), _bits(params)))
 
-    def reveal(params: tuple[()], stego: Array) -> Array:
-        _require_nothing(params)
-        return _floats(reveal_bits(_bytes(stego), bits))
-
-    return Stego("lsb", init, fit, hide, reveal)
+    return Stego("lsb", fit, hide, reveal, low_bits=lambda params: int(params["bits"]))
 
 
-def hide_bits(cover: Array, secret: Array, bits: int) -> Array:
+def hide_bits(cover: Array, secret: Array, bits: int | Array) -> Array:
     """Puts the secret's top `bits` bits in place of the cover's lowest.
 
     Args:
       cover: uint8, any shape.
       secret: uint8, the same shape.
-      bits: zeta in 1..7; static.
+      bits: zeta in 1..7; an int, or a uint8 scalar, which may be traced.
 
     Returns:
       The stego, uint8, at most 2^bits - 1 grey levels from the cover.
@@ -77,16 +78,17 @@ def hide_bits(cover: Array, secret: Array, bits: int) -> Array:
     _require_same_shape(cover, secret)
     _require_bytes(cover)
     _require_bytes(secret)
-    kept = jnp.bitwise_and(cover, jnp.uint8(256 - 2**bits))
-    return jnp.bitwise_or(kept, jnp.right_shift(secret, jnp.uint8(8 - bits)))
+    bits = jnp.asarray(bits, jnp.uint8)
+    high = jnp.bitwise_and(cover, jnp.left_shift(jnp.uint8(255), bits))
+    return jnp.bitwise_or(high, jnp.right_shift(secret, jnp.uint8(8) - bits))
 
 
-def reveal_bits(stego: Array, bits: int, *, midpoint: bool = False) -> Array:
+def reveal_bits(stego: Array, bits: int | Array, *, midpoint: bool = False) -> Array:
     """Takes the secret's top `bits` bits out of the stego and puts them back on top.
 
     Args:
       stego: uint8, any shape.
-      bits: zeta in 1..7; static.
+      bits: zeta in 1..7; an int, or a uint8 scalar, which may be traced.
       midpoint: add half of what the lost bits span, 2^(7 - bits). The default leaves
         the lost bits 0, so that what is returned is exact but darker than the secret;
         the midpoint is the better guess of its grey level (29 instead of 23 dB for
@@ -98,11 +100,14 @@ def reveal_bits(stego: Array, bits: int, *, midpoint: bool = False) -> Array:
     Raises:
       ValueError: `bits` out of range, or a stego that is not uint8.
     """
-    top = jnp.left_shift(low_bits(stego, bits), jnp.uint8(8 - bits))
-    return jnp.bitwise_or(top, jnp.uint8(2 ** (7 - bits))) if midpoint else top
+    low = low_bits(stego, bits)
+    bits = jnp.asarray(bits, jnp.uint8)
+    top = jnp.left_shift(low, jnp.uint8(8) - bits)
+    half = jnp.left_shift(jnp.uint8(1), jnp.uint8(7) - bits)
+    return jnp.bitwise_or(top, half) if midpoint else top
 
 
-def low_bits(stego: Array, bits: int) -> Array:
+def low_bits(stego: Array, bits: int | Array) -> Array:
     """The lowest `bits` bits, uint8 in [0, 2^bits - 1]: all that carries the secret.
 
     Raises:
@@ -110,7 +115,8 @@ def low_bits(stego: Array, bits: int) -> Array:
     """
     _require_bits(bits)
     _require_bytes(stego)
-    return jnp.bitwise_and(stego, jnp.uint8(2**bits - 1))
+    mask = jnp.left_shift(jnp.uint8(1), jnp.asarray(bits, jnp.uint8)) - jnp.uint8(1)
+    return jnp.bitwise_and(stego, mask)
 
 
 def _bytes(images: Array) -> Array:
@@ -122,19 +128,18 @@ def _bytes(images: Array) -> Array:
     return jnp.round(255 * jnp.clip(images, 0, 1)).astype(jnp.uint8)
 
 
-def _floats(images: Array) -> Array:
-    return images.astype(jnp.float32) / 255
-
-
-def _require_nothing(params: Any) -> None:
-    if jax.tree.leaves(params):
+def _bits(params: Any) -> Array:
+    if not isinstance(params, dict) or set(params) != {"bits"}:
         raise ValueError(
-            "LSB learns nothing and was given another method's params: hand it (), or "
-            "use the method that learned them"
+            "LSB was given another method's params: hand it what its own fit gives, "
+            "{'bits': zeta}, or use the method that learned them"
         )
+    return params["bits"]
 
 
-def _require_bits(bits: int) -> None:
+def _require_bits(bits: Any) -> None:
+    if isinstance(bits, np.ndarray | np.generic | jax.Array):
+        return  # the record has checked it
     if not isinstance(bits, int) or isinstance(bits, bool) or not 1 <= bits <= 7:
         raise ValueError(f"bits is {bits!r}: LSB hides an integer of 1 to 7 bits")
 

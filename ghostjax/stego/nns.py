@@ -23,25 +23,29 @@ cover's squared error: SSIM minds a shift of one grey level in a dark area, whic
 that squared error leaves there, and forgives far more along strokes.
 """
 
-from functools import lru_cache, partial
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from ghostjax.base import Key, Stego
+from ghostjax import metrics
+from ghostjax.base import Bytes, Context, Images, Key, Stego
 from ghostjax.chain import Chain, Variables, apply, init
+from ghostjax.fields import Hyper
 from ghostjax.layers import Conv, Relu, Towers
-from ghostjax.names import unknown
+from ghostjax.pixels import as_bytes, as_float
 from ghostjax.sampling import epoch_indices
-from ghostjax.train import Draw, Loss, Recipe
+from ghostjax.stego.records import Nns
+from ghostjax.train import Draw, Fit, Loss, Recipe, Training
 
 Towered = tuple[tuple[int, int], ...]  # (filters, kernel size) of towers side by side
 
 _MUZIO: Towered = ((50, 3), (10, 4), (5, 5))
 _BALUJA: Towered = ((50, 3), (50, 4), (50, 5))
+_STRUCTURE = 2e-2  # weight of 1 - SSIM beside the squared error
 
 
 class Networks(NamedTuple):
@@ -53,99 +57,68 @@ class Networks(NamedTuple):
     residual: bool  # the stego is the cover plus what `hide` gives
 
 
-class Settings(NamedTuple):
-    """Static choices of the training."""
-
-    recipe: Recipe
-    network: str = "n32"  # a name in NETWORKS
-    distance: str = "squared"  # a name in _DISTANCES
-    batch_size: int = 32
-
-
-class _Data(NamedTuple):
-    """What a step reads; on the device."""
-
-    images: Array  # uint8 [N, H, W, C]
-    beta_start: Array
-    beta: Array
-
-
 class _Batch(NamedTuple):
     covers: Array  # [B, H, W, C]
     secrets: Array  # [B, H, W, C]
-    beta: Array
+    early: Array  # from 1 at the first step to 0 from half the training on
 
 
-def nns(
-    image_shape: tuple[int, int, int],
-    settings: Settings,
-    *,
-    learning_rate: Array | float = 1e-3,
-    beta: Array | float = 0.75,
-    beta_start: Array | float | None = None,
-) -> Stego:
+def nns(image_shape: tuple[int, int, int], record: Nns, context: Context) -> Stego:
     """Hiding by networks that `fit` trains.
 
     Args:
       image_shape: [H, W, C] of covers, secrets and stegos.
-      settings: static choices.
-      learning_rate: peak rate; traced.
-      beta: weight of the secret's error; traced.
-      beta_start: its weight at first, above 0, from which it falls to `beta`
-        geometrically over the first half of the steps; traced. None: `beta` throughout.
-        With a small beta from the start nothing is hidden for long, and a good cover
-        wants a small one.
+      record: its learning rate and both betas are traced. `beta_start` falls to `beta`
+        geometrically over the first half of the steps: with a small beta from the start
+        nothing is hidden for long, and a good cover wants a small one. Its seed is that
+        of the key that `fit` is given.
+      context: `train_count`, of which an epoch visits each image once as a cover and
+        once as a secret.
 
     Returns:
-      A Stego with params {"prep", "hide", "reveal"}. Its metrics are cover_error and
-      secret_error, the two distances of each step.
+      A Stego with params {"prep", "hide", "reveal"}. The metrics of its training are
+      cover_error and secret_error, the two distances of each step.
 
     Raises:
-      ValueError: an unknown network or distance; when called, images of another shape,
-        or params of another network.
+      ValueError: when called, images of another shape, or params of another network.
     """
-    for kind, name, known in (
-        ("stego network", settings.network, NETWORKS),
-        ("distance", settings.distance, _DISTANCES),
-    ):
-        if name not in known:
-            raise ValueError(unknown(kind, name, known))
-    networks = NETWORKS[settings.network](image_shape[-1])
+    networks = NETWORKS[record.network](image_shape[-1])
+    draw_variables = jax.jit(partial(_init, networks, image_shape))
+    any_key = jax.eval_shape(lambda: jax.random.key(0))
+    shapes = _shapes(draw_variables.eval_shape(any_key))
+    loss = _loss(networks, record.distance)
+    steps = -(-record.epochs * context.train_count // record.batch_size)
+    draw = _draw(record.batch_size, steps)
+    recipe = Recipe(steps, record.optimizer, record.schedule)
 
-    def start(key: Key, cover: Array, secret: Array) -> dict[str, Variables]:
-        _require_shapes(image_shape, cover, secret)
-        return _init(networks, key, cover, secret)
-
-    def fit(key: Key, images: Array, train: Any) -> tuple[dict[str, Variables], Any]:
+    def fit(key: Key, hyper: Hyper, images: Bytes) -> Fit:
+        _require_shapes(image_shape, images, images)
         init_key, train_key = jax.random.split(key)
-        image = images[:1].astype(jnp.float32) / 255
-        first = beta if beta_start is None else beta_start
-        state, metrics = train(
-            train_key,
-            start(init_key, image, image),
-            {},
-            _Data(images, *(jnp.float32(x) for x in (first, beta))),
-            learning_rate,
-            loss=_loss(networks, settings.distance),
-            draw=_draw(settings.batch_size, settings.recipe.steps),
-            recipe=settings.recipe,
+        state = yield Training(
+            key=train_key,
+            params=draw_variables(init_key),
+            shared=images,
+            hyper=hyper,
+            loss=loss,
+            draw=draw,
+            recipe=recipe,
+            part="nns",
         )
-        return state.params, metrics
+        return state.params
 
-    def hide(params: Any, cover: Array, secret: Array) -> Array:
+    def hide(params: Any, cover: Images, secret: Images) -> Images:
         _require_shapes(image_shape, cover, secret)
-        _require_own(networks, settings.network, image_shape, params)
+        _require_params(shapes, record.network, image_shape, params)
         return _grey(_hidden(networks, params, cover, secret))
 
-    def reveal(params: Any, stego: Array) -> Array:
+    def reveal(params: Any, stego: Images) -> Images:
         _require_shapes(image_shape, stego, stego)
-        _require_own(networks, settings.network, image_shape, params)
+        _require_params(shapes, record.network, image_shape, params)
         return jnp.clip(apply(networks.reveal, params["reveal"], stego), 0.0, 1.0)
 
-    return Stego("nns", start, fit, hide, reveal)
+    return Stego("nns", fit, hide, reveal)
 
 
-@lru_cache(maxsize=16)
 def _narrow(filters: int, channels: int) -> Networks:
     """3x3 convolutions, 2, 4 and 4 of them, 1x1 heads, a residual hider."""
 
@@ -161,7 +134,6 @@ def _narrow(filters: int, channels: int) -> Networks:
     return Networks(body("prep", 2), hide, reveal, True)
 
 
-@lru_cache(maxsize=16)
 def _muzio(channels: int) -> Networks:
     """Every layer of 65 filters of three sizes: 2, 5 and 5 layers."""
 
@@ -173,7 +145,6 @@ def _muzio(channels: int) -> Networks:
     return Networks(body("prep", 2), hide, reveal, False)
 
 
-@lru_cache(maxsize=16)
 def _baluja(channels: int) -> Networks:
     """Three towers of four layers of 50 filters, joined by one more of each size."""
 
@@ -187,9 +158,9 @@ def _baluja(channels: int) -> Networks:
     )
 
 
-NETWORKS = {
-    "n16": lambda channels: _narrow(16, channels),
-    "n32": lambda channels: _narrow(32, channels),
+NETWORKS: dict[str, Callable[[int], Networks]] = {
+    "n16": partial(_narrow, 16),
+    "n32": partial(_narrow, 32),
     "muzio65": _muzio,
     "baluja50": _baluja,
 }
@@ -198,51 +169,21 @@ n16 and n32 (ours); alexandremuzio/deep-steg; harveyslash/Deep-Steganography, th
 architecture of Baluja's paper."""
 
 
-def _squared(made: Array, wanted: Array) -> Array:
-    return ((made - wanted) ** 2).mean()
+def _squared(images: Array, wanted: Array) -> Array:
+    return ((images - wanted) ** 2).mean()
 
 
-def _absolute(made: Array, wanted: Array) -> Array:
-    return jnp.abs(made - wanted).mean()
+def _absolute(images: Array, wanted: Array) -> Array:
+    return jnp.abs(images - wanted).mean()
 
 
-def _squared_and_ssim(made: Array, wanted: Array) -> Array:
+def _squared_and_ssim(images: Array, wanted: Array) -> Array:
     """Squared error, and 1 - SSIM of what is clipped."""
-    alike = _ssim(jnp.clip(made, 0.0, 1.0), wanted).mean()
-    return _squared(made, wanted) + _STRUCTURE * (1 - alike)
+    alike = metrics.ssim_map(jnp.clip(images, 0.0, 1.0), wanted).mean()
+    return _squared(images, wanted) + _STRUCTURE * (1 - alike)
 
 
-def _ssim(a: Array, b: Array) -> Array:
-    """`metrics.ssim` for every pixel, the image's edge going on outside.
-
-    Blurred by matrices: XLA's depthwise convolutions take most of a step on CPU.
-    """
-    rows, columns = (_blurring(side) for side in a.shape[1:3])
-
-    def blur(images):
-        return jnp.einsum("hH,wW,bHWc->bhwc", rows, columns, images)
-
-    mean_a, mean_b, squares, product = map(blur, (a, b, a**2 + b**2, a * b))
-    means, both = mean_a * mean_b, mean_a**2 + mean_b**2
-    likeness = (2 * means + _C1) * (2 * (product - means) + _C2)
-    return likeness / ((both + _C1) * (squares - both + _C2))
-
-
-def _blurring(side: int) -> np.ndarray:
-    """[side, side], the matrix of SSIM's Gaussian window along one axis."""
-    place = np.arange(-_RADIUS, _RADIUS + 1)
-    weights = np.exp(-0.5 * (place / 1.5) ** 2)
-    made = np.zeros((side, side), np.float32)
-    for row in range(side):
-        np.add.at(made[row], np.clip(row + place, 0, side - 1), weights)
-    return made / weights.sum()
-
-
-_STRUCTURE = 2e-2  # weight of 1 - SSIM beside the squared error
-_RADIUS = 5  # of SSIM's window of 11, its deviation 1.5
-_C1, _C2 = 0.01**2, 0.03**2
-
-_DISTANCES = {
+_DISTANCES: dict[str, tuple[Callable[[Array, Array], Array], ...]] = {
     "squared": (_squared, _squared),
     "absolute": (_absolute, _absolute),
     "ssim": (_squared_and_ssim, _squared),
@@ -251,16 +192,16 @@ _DISTANCES = {
 
 
 def _init(
-    networks: Networks, key: Key, cover: Array, secret: Array
+    networks: Networks, image_shape: tuple[int, int, int], key: Key
 ) -> dict[str, Variables]:
     prep_key, hide_key, reveal_key = jax.random.split(key, 3)
-    prep = init(networks.prep, prep_key, secret)
-    prepared = apply(networks.prep, prep, secret)
-    beside = jnp.concatenate([cover, prepared], -1)
+    image = jnp.zeros((1, *image_shape))
+    prep = init(networks.prep, prep_key, image)
+    beside = jnp.concatenate([image, apply(networks.prep, prep, image)], -1)
     return {
         "prep": prep,
         "hide": init(networks.hide, hide_key, beside),
-        "reveal": init(networks.reveal, reveal_key, cover),
+        "reveal": init(networks.reveal, reveal_key, image),
     }
 
 
@@ -268,13 +209,13 @@ def _hidden(networks: Networks, params: Any, cover: Array, secret: Array) -> Arr
     """The stego before it is clipped and rounded."""
     prepared = apply(networks.prep, params["prep"], secret)
     beside = jnp.concatenate([cover, prepared], -1)
-    made = apply(networks.hide, params["hide"], beside)
-    return cover + made if networks.residual else made
+    image = apply(networks.hide, params["hide"], beside)
+    return cover + image if networks.residual else image
 
 
 def _grey(stego: Array) -> Array:
     """k / 255 in [0, 1]."""
-    return jnp.round(255 * jnp.clip(stego, 0, 1)) / 255
+    return as_float(as_bytes(jnp.clip(stego, 0, 1)))
 
 
 def _straight_through(stego: Array) -> Array:
@@ -283,32 +224,35 @@ def _straight_through(stego: Array) -> Array:
     return _grey(stego) + (inside - jax.lax.stop_gradient(inside))
 
 
-@lru_cache(maxsize=16)
 def _loss(networks: Networks, distance: str) -> Loss:
     of_cover, of_secret = _DISTANCES[distance]
 
-    def loss(params, model_state, key, batch):
+    def loss(params, model_state, key, batch, hyper, shared):
         stego = _hidden(networks, params, batch.covers, batch.secrets)
         revealed = apply(networks.reveal, params["reveal"], _straight_through(stego))
         cover_error = of_cover(stego, batch.covers)
         secret_error = of_secret(revealed, batch.secrets)
-        metrics = {"cover_error": cover_error, "secret_error": secret_error}
-        return cover_error + batch.beta * secret_error, (model_state, metrics)
+        errors = {"cover_error": cover_error, "secret_error": secret_error}
+        weight = _weight(hyper, batch.early)
+        return cover_error + weight * secret_error, (model_state, errors)
 
     return loss
 
 
-@lru_cache(maxsize=16)
+def _weight(hyper: Hyper, early: Array) -> Array:
+    """Beta of a step: at early = 1 beta_start, if there is one."""
+    beta, beta_start = hyper["beta"], hyper["beta_start"]
+    first = jnp.where(beta_start > 0, beta_start, beta)
+    return beta * (first / beta) ** early
+
+
 def _draw(batch_size: int, steps: int) -> Draw:
-    def draw(key, index, data):
-        chosen = [
-            epoch_indices(own, index, batch_size, len(data.images))
-            for own in jax.random.split(key)
-        ]
-        covers, secrets = (data.images[i].astype(jnp.float32) / 255 for i in chosen)
-        early = jnp.maximum(0.0, 1 - 2 * index / steps)
-        beta = data.beta * (data.beta_start / data.beta) ** early
-        return _Batch(covers, secrets, beta)
+    def draw(key, index, shared, own):
+        covers, secrets = (
+            as_float(shared[epoch_indices(order_key, index, batch_size, len(shared))])
+            for order_key in jax.random.split(key)
+        )
+        return _Batch(covers, secrets, jnp.maximum(0.0, 1 - 2 * index / steps))
 
     return draw
 
@@ -322,15 +266,16 @@ def _require_shapes(wanted: tuple[int, ...], cover: Array, secret: Array) -> Non
             )
 
 
-def _require_own(
-    networks: Networks, name: str, image_shape: tuple[int, ...], params: Any
+def _shapes(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.shape, params)
+
+
+def _require_params(
+    shapes: Any, network: str, image_shape: tuple[int, ...], params: Any
 ) -> None:
     """Refuses what another network or method has learned."""
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    own = jax.eval_shape(partial(_init, networks), jax.random.key(0), image, image)
-    wanted, found = (jax.tree.map(lambda x: x.shape, t) for t in (own, params))
-    if wanted != found:
+    if _shapes(params) != shapes:
         raise ValueError(
-            f"the stego's params are not those of network {name!r} for images "
+            f"the stego's params are not those of network {network!r} for images "
             f"{tuple(image_shape)}: hand it what its own fit has learned"
         )

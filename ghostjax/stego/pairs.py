@@ -6,80 +6,107 @@ at 1:9, where its prose hides each secret in *a* cover. We take the prose, with
 Only indices are drawn; the step gathers and hides, so no stego image is ever stored.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from ghostjax.sampling import epoch_indices
+from ghostjax.base import Bytes, Indices, Key, Rows
+from ghostjax.pixels import as_float
+from ghostjax.sampling import Stream, epoch_indices, stream
 
 
-def draw(
-    key: Array,
-    step: Array | int,
-    batch: int,
-    covers: Array,
-    secrets: Array,
-    covers_per_secret: int = 1,
-    *,
-    full_product: bool = False,
-) -> tuple[Array, Array]:
+class Pool(NamedTuple):
+    """What pairs are drawn from; the numbers of covers and secrets are no shapes."""
+
+    covers: Array  # int32 [N]; the first `cover_count` count
+    cover_count: Array  # int32 scalar
+    secrets: Array  # int32 [N]
+    secret_count: Array  # int32 scalar
+    visits: Stream  # of the pairs of an epoch
+
+
+def pool(covers: Rows, secrets: Rows, batch: int, covers_per_secret: int) -> Pool:
+    """The pool for batches of one size.
+
+    Args:
+      covers: rows of public images.
+      secrets: rows of sensitive images.
+      batch: pairs per step.
+      covers_per_secret: visits of each secret in an epoch; 0: an epoch is the full
+        product, every secret with every cover.
+
+    Raises:
+      ValueError: no covers, no secrets, `covers_per_secret` below 0, or an epoch too
+        long for `epoch_indices`.
+    """
+    if min(covers.count, secrets.count) < 1:
+        raise ValueError(
+            f"no pair can be drawn from {covers.count} covers and {secrets.count} "
+            "secrets"
+        )
+    if covers_per_secret < 0:
+        raise ValueError(
+            f"covers_per_secret is {covers_per_secret}: it must be at least 1, or 0 "
+            "for the full product"
+        )
+    epoch = secrets.count * (covers_per_secret or covers.count)
+    return Pool(
+        covers=jax.device_put(covers.rows),
+        cover_count=np.int32(covers.count),
+        secrets=jax.device_put(secrets.rows),
+        secret_count=np.int32(secrets.count),
+        visits=stream(epoch, batch),
+    )
+
+
+def draw_pairs(
+    key: Key, step: Array | int, batch: int, data: Pool, covers_per_secret: int
+) -> tuple[Indices, Indices]:
     """The pairs of step `step`.
 
     Args:
       key: the key of the run, the same at every step; only folded.
       step: int32 scalar, from 0; traced.
       batch: pairs per step; static; batches run on over the end of an epoch.
-      covers: int32 [n], indices of public images.
-      secrets: int32 [m], indices of sensitive images.
-      covers_per_secret: visits of each secret in an epoch of m * covers_per_secret
-        pairs; static.
-      full_product: instead, an epoch is every secret with every cover, m * n pairs;
-        static.
+      data: `pool` for this batch and these covers per secret.
+      covers_per_secret: as for `pool`; static.
 
     Returns:
-      (indices out of `covers` [batch], indices out of `secrets` [batch]).
+      (rows of covers [batch], rows of secrets [batch]).
 
     Guarantees:
       An epoch visits every secret exactly `covers_per_secret` times, in pseudo-random
       order, each time with a cover drawn uniformly at random and with replacement.
       The pairs depend on (key, step) alone: a resumed run repeats them.
-
-    Raises:
-      ValueError: no covers, no secrets, `covers_per_secret` below 1, both options at
-        once, or an epoch too long for `epoch_indices`.
     """
-    n, m = covers.shape[0], secrets.shape[0]
-    if n < 1 or m < 1:
-        raise ValueError(f"no pair can be drawn from {n} covers and {m} secrets")
-    if covers_per_secret < 1 or (full_product and covers_per_secret != 1):
-        raise ValueError(
-            f"covers_per_secret is {covers_per_secret}: it must be at least 1, and 1 "
-            "with full_product, which visits every cover anyway"
-        )
     order_key, cover_key = (jax.random.fold_in(key, name) for name in range(2))
-    if full_product:
-        pair = epoch_indices(order_key, step, batch, m * n)
-        return covers[pair % n], secrets[pair // n]
-    visit = epoch_indices(order_key, step, batch, m * covers_per_secret)
-    chosen = jax.random.randint(jax.random.fold_in(cover_key, step), (batch,), 0, n)
-    return covers[chosen], secrets[visit // covers_per_secret]
+    visit = epoch_indices(order_key, step, batch, data.visits)
+    if not covers_per_secret:
+        cover, secret = visit % data.cover_count, visit // data.cover_count
+        return data.covers[cover], data.secrets[secret]
+    cover_key = jax.random.fold_in(cover_key, step)
+    cover = jax.random.randint(cover_key, (batch,), 0, data.cover_count)
+    return data.covers[cover], data.secrets[visit // covers_per_secret]
 
 
 def choose_covers(
-    key: Array,
-    images: Array,
-    cover: Array,
-    secret: Array,
-    covers: Array,
+    key: Key,
+    images: Bytes,
+    cover: Indices,
+    secret: Indices,
+    data: Pool,
     candidates: int,
-) -> Array:
+) -> Indices:
     """For each secret the least overlapped of `cover` and further random covers.
 
     Args:
       key: of the step; consumed.
       images: uint8 [N, H, W, C].
       cover, secret: int32 [B], the step's pairs.
-      covers: int32 [n], what further covers are drawn from.
+      data: what further covers are drawn from.
       candidates: how many there are to choose from; 1: `cover` as it is. Static.
 
     Returns:
@@ -87,11 +114,12 @@ def choose_covers(
     """
     if candidates == 1:
         return cover
-    others = jax.random.choice(key, covers, (cover.shape[0], candidates - 1))
+    shape = cover.shape[0], candidates - 1
+    others = data.covers[jax.random.randint(key, shape, 0, data.cover_count)]
     return least_overlap(images, jnp.concatenate([cover[:, None], others], 1), secret)
 
 
-def least_overlap(images: Array, candidates: Array, secrets: Array) -> Array:
+def least_overlap(images: Bytes, candidates: Indices, secrets: Indices) -> Indices:
     """Of each secret's candidate covers the one that it overlaps least.
 
     The edge knows both images and may choose the cover; where a bright cover lies over
@@ -107,7 +135,7 @@ def least_overlap(images: Array, candidates: Array, secrets: Array) -> Array:
     Returns:
       int32 [B], one of each row of `candidates`.
     """
-    covers = images[candidates].astype(jnp.float32) / 255
-    overlap = covers * images[secrets][:, None].astype(jnp.float32)
+    overlap = as_float(images[candidates])
+    overlap *= images[secrets][:, None].astype(jnp.float32)
     best = overlap.sum((2, 3, 4)).argmin(1)
     return jnp.take_along_axis(candidates, best[:, None], 1)[:, 0]
