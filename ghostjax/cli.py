@@ -3,29 +3,34 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import field, fields, make_dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 from ghostjax import __version__, config, device, sections, sweep
-from ghostjax.attack_sections import PRESETS
+from ghostjax.fields import Record
+from ghostjax.registry import FAMILIES
+
+_WHERE = "command line"  # where an override that cannot be stands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script; exit status 0, or 2 with one line about bad input."""
     parser = _parser()
-    given, overrides = parser.parse_known_args(arguments)
-    if overrides and given.command not in _OVERRIDDEN:
+    options, overrides = parser.parse_known_args(arguments)
+    if overrides and options.command not in _OVERRIDDEN:
         parser.error(f"unknown arguments: {' '.join(overrides)}")
     console = Console(soft_wrap=True) if not sys.stdout.isatty() else Console()
     try:
-        if given.command in _OVERRIDDEN:
-            _OVERRIDDEN[given.command](given, overrides, console)
+        if options.command in _OVERRIDDEN:
+            _OVERRIDDEN[options.command](options, overrides, console)
         else:
-            _COMMANDS[given.command](given, console)
+            _COMMANDS[options.command](options, console)
     except (ValueError, OSError) as error:
         print(f"ghostjax: {error}", file=sys.stderr)
         return 2
@@ -82,16 +87,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(given: argparse.Namespace, overrides: Sequence[str], console: Console) -> None:
-    chosen = override_all(sweep.load(given.config), overrides)
-    from ghostjax import experiment, report, runtime
+def _run(
+    options: argparse.Namespace, overrides: Sequence[str], console: Console
+) -> None:
+    chosen = override_all(sweep.load(options.config), overrides)
+    from ghostjax import report, runtime
+    from ghostjax.experiments import comparison
 
     runtime.configure()
     if chosen.keys:
-        page = sweep.run(chosen, given.output, console)
+        page = comparison.compare(chosen, options.output, console)
     else:
-        folder = experiment.run(chosen.members[0], given.output, console)
-        page = report.write_report(folder)
+        (folder,) = comparison.with_reports(
+            chosen.members, chosen.keys, options.output, console
+        )
+        page = folder / "report.html"
         table = Table.grid(padding=(0, 2))
         for name, text in report.summary(report.read_row(folder)):
             table.add_row(name, text)
@@ -100,100 +110,121 @@ def _run(given: argparse.Namespace, overrides: Sequence[str], console: Console) 
 
 
 def _partition(
-    given: argparse.Namespace, overrides: Sequence[str], console: Console
+    options: argparse.Namespace, overrides: Sequence[str], console: Console
 ) -> None:
-    chosen = override_all(sweep.load(given.config), overrides)
-    named = {name: getattr(given, name) for name in device.LIMITS}
+    chosen = override_all(sweep.load(options.config), overrides)
+    named = {name: getattr(options, name) for name in device.LIMITS}
     limits = {name: value for name, value in named.items() if value is not None}
     from ghostjax import partitioning, runtime
 
     runtime.configure()
-    page = partitioning.walk(chosen, limits, given.output, console)
+    page = partitioning.walk(chosen, limits, options.output, console)
     console.print(f"report: {page}", highlight=False)
 
 
-def override_all(base: sweep.Sweep, overrides: Sequence[str]) -> sweep.Sweep:
-    """The sweep with the words applied to every member.
+def override_all(base: sweep.Sweep, words: Sequence[str]) -> sweep.Sweep:
+    """The sweep with the words laid over every member.
 
     Raises:
-      ValueError: a word for what the sweep itself varies, or members made equal.
+      ValueError: a word for what the sweep itself varies, or members made equal; what
+        `override` refuses.
     """
-    for word in overrides:
-        key = word.removeprefix("--").partition("=")[0].replace("-", "_")
+    for key in _stated(words):
         if key in base.keys:
-            raise ValueError(
-                f"{word.partition('=')[0]}: the config sweeps over {key}: change it "
-                "there"
-            )
-    if not overrides:
+            raise ValueError(f"--{key}: the config sweeps over {key}: change it there")
+    if not words:
         return base
-    changed = [override(member, overrides) for member in base.members]
-    return base._replace(members=sweep.distinct(changed, base.keys))
+    trees = tuple(override(tree, words) for tree in base.trees)
+    members = [config.build(tree, _WHERE) for tree in trees]
+    return base._replace(members=sweep.distinct(members, base.keys), trees=trees)
 
 
-def override(base: sections.Config, overrides: Sequence[str]) -> sections.Config:
-    """The config with `--section.key value` words applied.
+def override(tree: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """The tree of a config with `--section.key value` words laid over it.
 
-    `--stego.name`, `--defense.name`, `--attack.name` and `--denoise.name` change the
-    member of a table; keys that both members have keep their values, others start from
-    their defaults. `--attack.preset` fills in all of a preset's keys.
+    The keys that the words name are one layer, as those of a file that extends the
+    config are: `--attack.name inverse` starts from that member's defaults, and
+    `--attack.preset adam` means all of the preset. `--help-keys` prints the keys there
+    are and what they default to, and exits.
+
+    Raises:
+      ValueError: an unknown member or preset, or a word without its value.
     """
-    words = list(overrides)
-    for section in sections.TABLES:
-        name, old = _take(words, f"--{section}.name"), getattr(base, section)
-        cls = config.section_class(section, name or old.name, "command line")
-        if type(old) is not cls:
-            shared = {key for key in vars(cls()) if key != "name" and key in vars(old)}
-            member = cls(**{key: getattr(old, key) for key in shared})
-            base = replace(base, **{section: member})
-    if hasattr(base.attack, "preset") and (preset := _take(words, "--attack.preset")):
-        tree = asdict(type(base.attack)()) | PRESETS.get(preset, {})
-        own = {key: tree[key] for key in PRESETS["authors"]}
-        base = replace(base, attack=replace(base.attack, preset=preset, **own))
-    words = ["--help" if word == "--help-keys" else word for word in words]
-    changed = tyro.cli(
-        sections.Config,
+    stated, chosen = _stated(words), {}
+    for family in FAMILIES:  # a name and a preset decide on the other keys
+        for key in (f"{family}.name", f"{family}.preset"):
+            if key in stated:
+                if stated[key] is None:
+                    raise ValueError(f"--{key} needs a value")
+                chosen = config.overlay(chosen, config.nested(key, stated[key]))
+    form = _form(config.records(config.merge(tree, chosen), _WHERE))
+    parsed = tyro.cli(
+        type(form),
         prog="ghostjax run CONFIG",
-        default=base,
-        args=words,
-        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
+        default=form,
+        args=["--help" if word == "--help-keys" else word for word in words],
+        config=(tyro.conf.FlagConversionOff, tyro.conf.HelptextFromCommentsOff),
     )
-    return config.check(changed)
+    layer: dict[str, Any] = {}
+    for key in stated:
+        value = sweep.value_of(parsed, key)
+        layer = config.overlay(layer, config.nested(key, value))
+    return config.merge(tree, layer)
 
 
-def _take(words: list[str], flag: str) -> str | None:
-    """Takes `flag value` or `flag=value` out of the words; the value, or None."""
-    for place, word in enumerate(words):
-        head, equals, value = word.partition("=")
-        if head == flag:
-            if not equals and place + 1 == len(words):
-                raise ValueError(f"{flag} needs a value")
-            taken = words[place : place + (1 if equals else 2)]
-            del words[place : place + len(taken)]
-            return value if equals else taken[1]
-    return None
+def _stated(words: Sequence[str]) -> dict[str, str | None]:
+    """Key -> first word of its value, of those that the words name; None: no word."""
+    stated = {}
+    for word, after in zip(words, [*words, "--"][1:], strict=True):
+        if word.startswith("--"):
+            head, equals, value = word[2:].partition("=")
+            following = None if after.startswith("--") else after
+            stated[head.replace("-", "_")] = value if equals else following
+    return stated
 
 
-def _data(given: argparse.Namespace, console: Console) -> None:
+def _form(values: Mapping[str, Any]) -> sections.Config:
+    """What tyro is to fill in: a Config of these values, which checks nothing."""
+    filled = {**vars(sections.Config()), **values}
+    for key, record in filled.items():
+        if isinstance(record, Record):
+            cls = _unchecked(type(record), tuple(FAMILIES.get(key, ())))
+            stated = {field.name: getattr(record, field.name) for field in fields(cls)}
+            filled[key] = cls(**stated)
+    return _unchecked(sections.Config)(**filled)
+
+
+@cache
+def _unchecked(cls: type[Record], names: tuple[str, ...] = ()) -> type[Record]:
+    """The class of a record without the checks that `config.build` makes; its `name`
+    may be any of these."""
+    body = {"__doc__": cls.__doc__, "__post_init__": lambda record: None}
+    name = [("name", Literal[names], field(default=cls.name))] if names else []
+    return make_dataclass(
+        cls.__name__, name, bases=(cls,), namespace=body, frozen=True, kw_only=True
+    )
+
+
+def _data(options: argparse.Namespace, console: Console) -> None:
     from ghostjax import data
 
-    if given.action == "prepare":
-        console.print(str(data.prepare(given.name, source=given.source)))
+    if options.action == "prepare":
+        console.print(str(data.prepare(options.name, source=options.source)))
         return
     table = Table(box=None, pad_edge=False)
     for column in ("name", "image", "classes", "status", "images"):
         table.add_column(column)
     for entry in data.available():
-        info = data.DATASETS[entry.name]
+        info = data.info(entry.name)
         classes, counts = str(len(info.class_names)), _counts(entry.counts)
         table.add_row(entry.name, _shape(info.shape), classes, entry.status, counts)
     console.print(table, highlight=False)
 
 
-def _networks(given: argparse.Namespace, console: Console) -> None:
-    from ghostjax import chain, zoo
+def _networks(options: argparse.Namespace, console: Console) -> None:
+    from ghostjax import chain, registry, zoo
 
-    names = [given.name] if given.name else list(zoo.NETWORKS)
+    names = [options.name] if options.name else list(registry.NETWORKS)
     for name in names:
         network = zoo.network(name)
         ks = {layer: str(k) for k, layer in network.k.items()}
@@ -223,7 +254,7 @@ def _networks(given: argparse.Namespace, console: Console) -> None:
     )
 
 
-def _doctor(given: argparse.Namespace, console: Console) -> None:
+def _doctor(options: argparse.Namespace, console: Console) -> None:
     from ghostjax import data, environment, runtime
 
     for name, value in environment.describe().items():
@@ -236,10 +267,10 @@ def _doctor(given: argparse.Namespace, console: Console) -> None:
         console.print(text, highlight=False)
 
 
-def _configs(given: argparse.Namespace, console: Console) -> None:
-    if not given.folder.is_dir():
-        raise ValueError(f"no folder {given.folder}: give the one that holds configs")
-    for path in sorted(given.folder.glob("*.toml")):
+def _configs(options: argparse.Namespace, console: Console) -> None:
+    if not options.folder.is_dir():
+        raise ValueError(f"no folder {options.folder}: give the one that holds configs")
+    for path in sorted(options.folder.glob("*.toml")):
         sweep.load(path)  # a config that does not load is named here
         header = [
             line[1:].strip()
@@ -251,20 +282,20 @@ def _configs(given: argparse.Namespace, console: Console) -> None:
             console.print(f"  {line}", highlight=False, markup=False)
 
 
-def _report(given: argparse.Namespace, console: Console) -> None:
+def _report(options: argparse.Namespace, console: Console) -> None:
     from ghostjax import report
 
-    if len(given.runs) == 1:
-        page = report.write_report(given.runs[0])
+    if len(options.runs) == 1:
+        page = report.write_report(options.runs[0])
     else:
-        page = report.compare(given.runs, given.output)
+        page = report.compare(options.runs, options.output)
     console.print(f"report: {page}", highlight=False)
 
 
-def _completion(given: argparse.Namespace, console: Console) -> None:
+def _completion(options: argparse.Namespace, console: Console) -> None:
     import shtab
 
-    print(shtab.complete(_parser(), given.shell))
+    print(shtab.complete(_parser(), options.shell))
 
 
 def _counts(counts: Mapping[str, int]) -> str:

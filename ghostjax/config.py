@@ -1,96 +1,37 @@
-"""One experiment as data: frozen dataclasses, read from strict TOML. Imports no jax.
+"""One experiment as data: layers of TOML and words, laid over each other, then built.
 
-A file may say `extends = "other.toml"` (beside it) and then gives only what differs.
-`stego`, `defense`, `attack` and `denoise` are tables whose `name` picks the dataclass
-(see `sections.py`), and with it the keys allowed. Unknown keys, wrong types and
-impossible values raise ValueError with the value and the nearest name. `content_hash`
-names runs and cached parts.
+Until it is built a config is a *tree*: nested mappings of the keys that were stated.
+Parents (`extends = "other.toml"`, beside the file), the file itself, a variant, the
+axes of a sweep and the words of a command line are layers of one tree, each laid over
+those below it by `merge`; `build` makes the records of what comes out. So a statement
+means the same wherever it stands, and what nobody states is its record's default.
+
+`stego`, `defense`, `attack` and `denoise` are tables whose `name` picks a member of the
+family (`registry.FAMILIES`), and with it the keys allowed. Unknown keys, wrong types
+and impossible values raise ValueError with the value and the nearest name. Imports no
+jax.
 """
 
 import dataclasses
-import hashlib
-import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import GenericAlias, UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args, get_origin, get_type_hints
 
 import tomli_w
 
-from ghostjax.attack_sections import PRESETS
+from ghostjax import fields
+from ghostjax.attacks.records import PRESETS, Search
+from ghostjax.fields import NO_LIMITS, Range, Record
 from ghostjax.names import unknown
-from ghostjax.sections import TABLES, Config
+from ghostjax.registry import FAMILIES
+from ghostjax.sections import Config
 
-_COUNTS = {
-    "epochs",
-    "batch_size",
-    "public_batch_size",
-    "steps",
-    "images",
-    "cover_candidates",
-    "queries",
-    "width",
-    "cg_steps",
-}
-_RATES = {
-    "learning_rate",
-    "train_rate",
-    "probe_rate",
-    "epsilon",
-    "beta",
-    "tv_beta",
-    "max_perturbation",
-    "edge_gflops",
-    "uplink_mbps",
-    "cloud_gflops",
-}
-_WEIGHTS = {
-    "weight",
-    "warm_up",
-    "beta_start",
-    "tv_weight",
-    "covert_filters",
-    "covers_per_secret",
-    "level",
-    "scale",
-    "bound",
-    "adversarial_step",
-    "clean_weight",
-    "noise",
-    "tolerance",
-    "edge_watts",
-    "radio_watts",
-    "radio_watts_per_mbps",
-    "round_trip_ms",
-}
 SWEEP_KEYS = ("sweep", "variants")
 
-
-def check(config: Config) -> Config:
-    """The config itself, if its numbers can be what they say.
-
-    Raises:
-      ValueError: names the key, its value and what it must be.
-    """
-    sections = "target", "stego", "defense", "attacker", "attack", "denoise", "device"
-    for section in sections:
-        for key, value in dataclasses.asdict(getattr(config, section)).items():
-            if key in _COUNTS:
-                _require(value >= 1, f"{section}.{key}", value, "at least 1")
-            if key in _RATES:
-                _require(value > 0, f"{section}.{key}", value, "above 0")
-            if key in _WEIGHTS:
-                _require(value >= 0, f"{section}.{key}", value, "0 or more")
-            if key == "bits":
-                _require(1 <= value <= 7, f"{section}.{key}", value, "between 1 and 7")
-            if key in ("rate", "nullified"):
-                _require(0 <= value < 1, f"{section}.{key}", value, "in [0, 1)")
-    if config.defense.name != "ghost_plus":
-        pairs, wanted = getattr(config.denoise, "pairs", "own"), "'own'"
-        wanted += ": only the defense ghost_plus has a generator"
-        _require(pairs == "own", "denoise.pairs", pairs, wanted)
-    return config
+_DEFAULTS = Config()
+_BASES = get_type_hints(Config)  # of a family: the record that all its members extend
 
 
 def load(path: Path) -> Config:
@@ -110,7 +51,7 @@ def load(path: Path) -> Config:
 
 
 def read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The nested mappings of a config file, laid over those that it extends."""
+    """The tree of a config file, laid over those that it extends."""
     path = path.resolve()
     if path in seen:
         raise ValueError(f"{path}: extends itself through {seen[-1]}")
@@ -123,47 +64,72 @@ def read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     parent = tree.pop("extends", None)
     if parent is None:
         return tree
+    if not isinstance(parent, str):
+        raise ValueError(f"{path}: extends = {parent!r}: give the name of a file")
     return merge(read(path.parent / parent, (*seen, path)), tree)
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid over `base`, key by key; a sweep replaces the one it meets."""
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        if not (isinstance(old, Mapping) and isinstance(value, Mapping)):
+def merge(lower: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer laid over a tree, key by key; a sweep replaces the one it meets.
+
+    In the table of a family, a layer that names another member than the tree (its
+    `name`, or the default member where it has none) leaves of the tree's table only the
+    keys that every member has: `cut` of a defense. A layer that names a `preset` takes
+    away those keys that presets fill, so that a preset always means all of it; keys
+    beside it and in later layers change it.
+
+    Returns:
+      The new tree; both arguments stay as they are.
+    """
+    merged = dict(lower)
+    for key, value in layer.items():
+        below = lower.get(key, {})
+        tables = isinstance(below, Mapping) and isinstance(value, Mapping)
+        if not tables or key in SWEEP_KEYS:
             merged[key] = value
-        elif key in SWEEP_KEYS:
-            merged[key] = value
-        elif "name" in value and key in TABLES and value["name"] != old.get("name"):
-            merged[key] = value  # another member of the table has other keys
+        elif key in FAMILIES:
+            merged[key] = overlay(_lasting(key, below, value), value)
         else:
-            merged[key] = merge(old, value)
+            merged[key] = overlay(below, value)
     return merged
 
 
+def overlay(below: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table over a table, key by key at every depth; knows nothing of families."""
+    merged = dict(below)
+    for key, value in table.items():
+        old = merged.get(key)
+        deep = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = overlay(old, value) if deep else value
+    return merged
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """The tree of a dotted key: {"a": {"b": value}} of "a.b"."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
 def build(tree: Mapping[str, Any], where: str = "config") -> Config:
-    """A Config from nested mappings as TOML gives them."""
-    known = {f.name: f for f in dataclasses.fields(Config)}
-    values: dict[str, Any] = {}
-    for key, value in tree.items():
-        _require_known(key, known, where)
-        if not dataclasses.is_dataclass(_first(known[key].type)):
-            values[key] = _typed(value, known[key].type, key, where)
-            continue
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{where}: {key} = {value!r}: write a table, [{key}]")
-        cls = section_class(key, value.get("name"), where)
-        values[key] = _section(cls, value, key, where)
-    return check(Config(**values))
+    """The Config of a tree.
+
+    Args:
+      tree: nested mappings as TOML has them; integers serve as floats, lists as tuples.
+      where: opens the message of an error.
+
+    Raises:
+      ValueError: an unknown key or member, a wrong type, an impossible value.
+    """
+    with _at(where):
+        return Config(**_values(Config, tree))
 
 
-def section_class(section: str, name: str | None, where: str = "config") -> type:
-    """The dataclass of a section; for stego, defense and attack picked by `name`."""
-    if section in TABLES and name is not None:
-        _require_known(name, TABLES[section], where, f"{section}.name")
-        return TABLES[section][name]
-    return _first({f.name: f.type for f in dataclasses.fields(Config)}[section])
+def records(tree: Mapping[str, Any], where: str = "config") -> dict[str, Any]:
+    """What `build` hands to Config: the records of the sections that the tree states,
+    and its values outside sections."""
+    with _at(where):
+        return _values(Config, tree)
 
 
 def to_toml(config: Config) -> str:
@@ -171,51 +137,86 @@ def to_toml(config: Config) -> str:
     return tomli_w.dumps(dataclasses.asdict(config))
 
 
-def content_hash(*parts: Any) -> str:
-    """16 hex digits of the content of dataclasses, numbers, strings, lists."""
-    plain = [dataclasses.asdict(p) if dataclasses.is_dataclass(p) else p for p in parts]
-    text = json.dumps(plain, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _lasting(
+    family: str, below: Mapping[str, Any], table: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is left of a family's table when `table` is laid over it; see `merge`."""
+    before = below.get("name", getattr(_DEFAULTS, family).name)
+    name = table.get("name", before)
+    left = dict(below)
+    if name != before:
+        shared = {field.name for field in dataclasses.fields(_BASES[family])}
+        left = {key: value for key, value in left.items() if key in shared}
+    if "preset" in table:
+        filled = _presets(_member(family, name)).values()
+        left = {k: v for k, v in left.items() if not any(k in keys for keys in filled)}
+    return left
 
 
-def _section(cls: type, tree: Mapping[str, Any], section: str, where: str) -> Any:
-    known = {f.name: f for f in dataclasses.fields(cls)}
+def _member(family: str, name: Any) -> type[Record] | None:
+    row = FAMILIES[family].get(name) if isinstance(name, str) else None
+    return row.record if row else None
+
+
+def _presets(cls: type[Record] | None) -> Mapping[str, Mapping[str, Any]]:
+    """Name -> values, of the presets that a record has."""
+    return PRESETS if cls is not None and issubclass(cls, Search) else {}
+
+
+def _values(
+    cls: type[Record], tree: Mapping[str, Any], section: str = ""
+) -> dict[str, Any]:
+    """Field -> value, of those fields of a record that a table states."""
+    hints = get_type_hints(cls)
+    known = {field.name: field for field in dataclasses.fields(cls)}
     values: dict[str, Any] = {}
-    if "preset" in known:
-        preset = tree.get("preset", known["preset"].default)
-        values |= PRESETS.get(preset, {})
     for key, value in tree.items():
-        _require_known(key, known, where, f"[{section}] key")
-        values[key] = _typed(value, known[key].type, f"{section}.{key}", where)
-    return cls(**values)
+        if key not in known:
+            kind = f"[{section}] key" if section else "key"
+            raise ValueError(unknown(kind, key, known))
+        label, hint = f"{section}.{key}" if section else key, hints[key]
+        if not (isinstance(hint, type) and issubclass(hint, Record)):
+            values[key] = _typed(value, hint, label, fields.facts(known[key]).range)
+        elif not isinstance(value, Mapping):
+            raise ValueError(f"{label} = {value!r}: write a table, [{label}]")
+        elif key in FAMILIES and cls is Config:
+            values[key] = _record(_chosen(key, value), value, label)
+        else:
+            values[key] = _record(hint, value, label)
+    return values
 
 
-def _typed(value: Any, kind: Any, key: str, where: str) -> Any:
-    if get_origin(kind) is Literal:
-        _require_known(value, get_args(kind), where, key)
-        return value
-    if isinstance(kind, GenericAlias):  # tuple[int, ...]
-        if isinstance(value, list) and all(type(v) is int for v in value):
-            return tuple(value)
-        raise ValueError(f"{where}: {key} = {value!r}: give a list of whole numbers")
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        words = {int: "a whole number", float: "a number", str: "a string"}
-        wanted = words.get(kind, "true or false")
-        raise ValueError(f"{where}: {key} = {value!r}: give {wanted}")
-    return value
+def _chosen(family: str, table: Mapping[str, Any]) -> type[Record]:
+    """The record of the member that a family's table names, or of the default one."""
+    name = table.get("name", getattr(_DEFAULTS, family).name)
+    return FAMILIES[family].record(_typed(name, str, f"{family}.name"))
 
 
-def _require_known(key: Any, known: Any, where: str, kind: str = "key") -> None:
-    if key not in known:
-        raise ValueError(f"{where}: {unknown(kind, key, known)}")
+def _record(cls: type[Record], table: Mapping[str, Any], section: str) -> Record:
+    """The record of a table: what it states, over its preset, over the defaults."""
+    values = _values(cls, table, section)
+    presets = _presets(cls)
+    if presets:
+        values = {**presets.get(values.get("preset", cls.preset), {}), **values}
+    with _at(f"[{section}]"):  # what is wrong with values that are good by themselves
+        return cls(**values)
 
 
-def _require(good: bool, key: str, value: Any, wanted: str) -> None:
-    if not good:
-        raise ValueError(f"{key} = {value!r}: must be {wanted}")
+def _typed(value: Any, hint: Any, label: str, limits: Range = NO_LIMITS) -> Any:
+    """A value of TOML as a field holds it."""
+    if get_origin(hint) is not tuple:
+        fields.check_value(label, value, hint, limits)
+        return float(value) if hint is float else value
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{label} = {value!r}: give a list")
+    element = get_args(hint)[0]
+    return tuple(_typed(v, element, f"{label}[{i}]") for i, v in enumerate(value))
 
 
-def _first(kind: Any) -> Any:
-    return get_args(kind)[0] if isinstance(kind, UnionType) else kind
+@contextmanager
+def _at(where: str) -> Iterator[None]:
+    """Says first where it is that something is wrong."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error

@@ -1,4 +1,4 @@
-"""Many experiments from one config file, run one after another. Imports no jax.
+"""Many experiments from one config file. Imports no jax.
 
 A file with `[sweep]` or `[[variants]]` stands for every combination of them:
 
@@ -13,33 +13,23 @@ A file with `[sweep]` or `[[variants]]` stands for every combination of them:
   sweep."stego.bits" = [2, 3]               # axes of this variant alone, or in place of
                                             # the same axis of all
 
-Variants come outermost, then the axes as stated, the last one changing fastest. Tables
-are laid over the rest of the file as `extends` lays them: another `name` replaces its
-section. Every member is an ordinary run that its own command could have made.
+Variants come outermost, then the axes as stated, the last one changing fastest. Each is
+a layer over the rest of the file, as a child is over the file that it extends
+(`config.merge`): a variant below the axes, an axis below those stated after it. Every
+member is an ordinary run that its own command could have made.
 """
 
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-
 from ghostjax import config, tables
+from ghostjax.registry import FAMILIES
 from ghostjax.sections import Config
-from ghostjax.tables import Row, Table
 
-_HIDDEN = {"accuracy_secret": "secrets", "control_constant_answer": "constant answer"}
-_RESULTS = {
-    "accuracy_all": "accuracy",
-    "psnr_reconstruction_secret_mean": "PSNR",
-    "ssim_reconstruction_secret_mean": "SSIM",
-    "ssim_extracted_secret_mean": "SSIM, read out",
-    "ssim_extracted_before_secret_mean": "SSIM, read out before denoising",
-}
 _JOINT = "*"  # the axis whose values are joint changes
 
 
@@ -49,6 +39,15 @@ class Sweep(NamedTuple):
     name: str
     keys: tuple[str, ...]  # dotted, what the file varies; () for a single experiment
     members: tuple[Config, ...]
+    trees: tuple[Mapping[str, Any], ...]  # what each member was built from
+
+
+class Variant(NamedTuple):
+    """One of `[[variants]]`."""
+
+    label: str = ""  # joins the name of its members
+    patch: Mapping[str, Any] = {}  # the tree of its keys
+    axes: Mapping[str, Sequence[Any]] = {}  # dotted key -> values, of this one alone
 
 
 def load(path: Path) -> Sweep:
@@ -62,21 +61,22 @@ def load(path: Path) -> Sweep:
     variants, axes = tree.pop("variants", None), tree.pop("sweep", None)
     if variants is None and axes is None:
         single = config.build(tree, where)
-        return Sweep(single.name, (), (single,))
-    joint = [("", {}, {})] if variants is None else _variants(variants, where)
+        return Sweep(name=single.name, keys=(), members=(single,), trees=(tree,))
+    joint = [Variant()] if variants is None else _variants(variants, where)
     common = {} if axes is None else _axes(axes, where)
-    members, keys = [], {}
-    for label, patch, own_axes in joint:
-        named = {**{k: v for k, v in own_axes.items() if k not in common}, **common}
-        named |= own_axes
-        patches = [[(key, value) for value in values] for key, values in named.items()]
-        for chosen in itertools.product(*patches):
-            own = [patch, *(_nested(key, value, where) for key, value in chosen)]
-            leaves = {key: None for part in own for key, _ in _leaves(part)}
-            keys |= leaves
-            members.append(_member(tree, own, label, where))
-    name = str(tree.get("name", Config.name))
-    return Sweep(name, tuple(keys), distinct(members, tuple(keys)))
+    members, trees, keys = [], [], {}
+    for variant in joint:
+        for patches in _layers(variant, common, where):
+            keys |= {key: None for patch in patches for key, _ in _leaves(patch)}
+            member, laid = _member(tree, patches, variant.label, where)
+            members.append(member)
+            trees.append(laid)
+    return Sweep(
+        name=str(tree.get("name", Config.name)),
+        keys=tuple(keys),
+        members=distinct(members, tuple(keys)),
+        trees=tuple(trees),
+    )
 
 
 def distinct(members: Sequence[Config], keys: Sequence[str]) -> tuple[Config, ...]:
@@ -113,105 +113,21 @@ def value_of(member: Config, key: str) -> Any:
 def telling(sweep: Sweep) -> tuple[str, ...]:
     """Those keys of a sweep that tell members apart and do not follow from others:
     ARDEN's steps beside GHOST's follow from the defense, others from the ratio."""
-    members = sweep.members
-    inner = [k for k in sweep.keys if k.split(".")[0] in config.TABLES]
-    inner = [key for key in inner if not key.endswith(".name")]
-    outer = [key for key in sweep.keys if key not in inner]
-    kinds = [tuple(value_of(m, key) for key in outer) for m in members]
-    none = [()] * len(members)
-
-    def tells(key: str) -> bool:
-        values = [value_of(m, key) for m in members]
-        return tables.varies(values, kinds if key in inner else none)
-
-    return tuple(key for key in sweep.keys if tells(key))
-
-
-def run(sweep: Sweep, output: Path, console: Console) -> Path:
-    """Runs every member, then compares them; returns the page of the comparison.
-
-    The comparison is `OUTPUT/<name>-sweep-<hash>`, named by its members' folders. Where
-    it is one of defenses under attack, the table printed is `tradeoff`'s. For
-    interruptions and errors see `run_all`.
-    """
-    from ghostjax import report, tradeoff  # here: they bring matplotlib
-
-    folders = run_all(sweep.members, telling(sweep), output, console)
-    digest = config.content_hash(*(folder.name for folder in folders))[:8]
-    page = report.compare(folders, output / f"{sweep.name}-sweep-{digest}")
-    rows = [report.read_row(folder) for folder in folders]
-    points = tradeoff.points(rows, report.varying(rows))
-    shown = tradeoff.table(points) if points else results(sweep, rows)
-    print_table(shown, console)
-    return page
-
-
-def run_all(
-    members: Sequence[Config], keys: Sequence[str], output: Path, console: Console
-) -> list[Path]:
-    """Runs every config in order, sharing data and target; the run folders.
-
-    Finished ones are found and not run again, so the same call continues after a kill.
-
-    Raises:
-      ValueError: one of them cannot be done, before any is run; or, named, the one
-        that failed.
-    """
-    from ghostjax import experiment, report  # here: they bring jax and matplotlib
-
-    kept: dict[str, Any] = {}
-    for member in members:
-        with _named(title(member, keys)):
-            experiment.prepare(member, kept)
-    folders = []
-    for place, member in enumerate(members, 1):
-        name = title(member, keys)
-        console.print(f"[{place}/{len(members)}] {name}", highlight=False, markup=False)
-        with _named(name):
-            folder = experiment.run(member, output, console, kept)
-        if not (folder / "report.html").exists():
-            report.write_report(folder)
-        folders.append(folder)
-    return folders
-
-
-def results(sweep: Sweep, rows: Sequence[Row]) -> Table:
-    """One line a member: what varies, accuracy, and the attacker's pictures.
-
-    `accuracy` is of the images of all labels, with nothing hidden in them. Where a run
-    hides secrets, their accuracy and the best constant answer's come first.
-    """
-    heads = _RESULTS
-    if any(row.get("stego") for row in rows):
-        heads = _HIDDEN | _RESULTS
-    values = {key: [value_of(m, key) for m in sweep.members] for key in telling(sweep)}
-    shown = [key for key in heads if any(row.get(key) is not None for row in rows)]
-    lines = [
-        [
-            *(tables.text(own[place]) for own in values.values()),
-            *(tables.cell(key, row.get(key)) for key in shown),
-        ]
-        for place, row in enumerate(rows)
+    inner = [
+        key
+        for key in sweep.keys
+        if key.split(".")[0] in FAMILIES and not key.endswith(".name")
     ]
-    return Table("Results", [*values, *(heads[key] for key in shown)], lines)
-
-
-def print_table(table: Table, console: Console) -> None:
-    """A table as text, as wide as it is."""
-    lines = [table.head, *table.lines]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = (cell.ljust(w) for cell, w in zip(line, widths, strict=True))
-        text = "  ".join(cells).rstrip()
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    rows = [{key: value_of(m, key) for key in sweep.keys} for m in sweep.members]
+    return tuple(tables.telling(rows, sweep.keys, inner))
 
 
 def _axes(axes: Any, where: str) -> dict[str, list[Any]]:
     """Dotted key -> its values; unquoted dotted keys came as nested tables."""
     if not isinstance(axes, Mapping) or not axes:
         raise ValueError(f"{where}: sweep = {axes!r}: write a table of keys and lists")
-    found = dict(_leaves(axes))
-    for key, values in found.items():
+    leaves = dict(_leaves(axes))
+    for key, values in leaves.items():
         if not isinstance(values, list) or not values:
             raise ValueError(
                 f"{where}: sweep: {key} = {values!r}: give a list of its values"
@@ -219,17 +135,16 @@ def _axes(axes: Any, where: str) -> dict[str, list[Any]]:
         for place, value in enumerate(values):
             if value in values[:place]:
                 raise ValueError(f"{where}: sweep: {key} names {value!r} twice")
-    return found
+    return leaves
 
 
-def _variants(
-    variants: Any, where: str
-) -> list[tuple[str, dict[str, Any], dict[str, list[Any]]]]:
-    """(label, partial tree, own axes) of each; the label is "" where there is none."""
-    tables_ = isinstance(variants, list) and all(isinstance(v, dict) for v in variants)
-    if not tables_ or not variants:
+def _variants(variants: Any, where: str) -> list[Variant]:
+    are_tables = isinstance(variants, list) and all(
+        isinstance(variant, dict) for variant in variants
+    )
+    if not are_tables or not variants:
         raise ValueError(f"{where}: variants = {variants!r}: write [[variants]] tables")
-    found = []
+    read = []
     for variant in variants:
         label = variant.get("label", "")
         if not isinstance(label, str) or not re.fullmatch(r"[\w.+-]*", label):
@@ -238,29 +153,47 @@ def _variants(
             )
         axes = _axes(variant["sweep"], where) if "sweep" in variant else {}
         patch = {k: v for k, v in variant.items() if k not in ("label", "sweep")}
-        found.append((label, patch, axes))
-    return found
+        read.append(Variant(label, patch, axes))
+    return read
+
+
+def _layers(
+    variant: Variant, common: Mapping[str, Sequence[Any]], where: str
+) -> Iterator[list[Mapping[str, Any]]]:
+    """For each member of a variant what is laid over the file, the lowest first.
+
+    Axes of the variant alone come outside those of all; one that both have stays where
+    all have it, with the variant's values.
+    """
+    alone = {k: v for k, v in variant.axes.items() if k not in common}
+    axes = {**alone, **common, **variant.axes}
+    for values in itertools.product(*axes.values()):
+        steps = zip(axes, values, strict=True)
+        yield [variant.patch, *(_nested(key, value, where) for key, value in steps)]
 
 
 def _member(
     tree: Mapping[str, Any], patches: Sequence[Mapping], label: str, where: str
-) -> Config:
+) -> tuple[Config, Mapping[str, Any]]:
+    """A member and the tree that it is built from."""
     for patch in patches:
         tree = config.merge(tree, patch)
-    told = ", ".join(f"{k} = {v!r}" for patch in patches for k, v in _leaves(patch))
-    built = config.build(tree, f"{where} ({told})")
-    return replace(built, name=f"{built.name}-{label}") if label else built
+    leaves = (leaf for patch in patches for leaf in _leaves(patch))
+    changes = ", ".join(f"{key} = {value!r}" for key, value in leaves)
+    built = config.build(tree, f"{where} ({changes})")
+    if not label:
+        return built, tree
+    name = f"{built.name}-{label}"
+    return replace(built, name=name), {**tree, "name": name}
 
 
 def _nested(key: str, value: Any, where: str) -> dict[str, Any]:
-    """{"a": {"b": value}} of "a.b"; of "*" the value, which is such a tree itself."""
+    """The tree of an axis's value; that of "*" is such a tree itself."""
     if key == _JOINT:
         if not isinstance(value, dict) or not value:
             raise ValueError(f"{where}: sweep: '*' has {value!r}: write tables of keys")
         return value
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return value
+    return config.nested(key, value)
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -270,12 +203,3 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
             yield from _leaves(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Puts a member's title before the message of what it raises."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}" if name else str(error)) from error
