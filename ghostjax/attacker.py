@@ -1,35 +1,43 @@
-"""Who attacks: which test images, with which images of his own, knowing what.
+"""Who attacks: which test images, with which images of its own, knowing what.
 
-The choices of `sections.Attacker`, turned into arrays. What he does with them is an
+The choices of `sections.Attacker`, turned into arrays. What it does with them is an
 `Attack`.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
-from ghostjax.base import Defense, Knowledge, Stego, Task
-from ghostjax.config import content_hash
+from ghostjax.base import Defense, Encoder, Knowledge, Params, Stego, Task
 from ghostjax.data import Dataset, Split, load
-from ghostjax.sections import Attacker, Config
+from ghostjax.fields import Hyper, averaged, traced_half
+from ghostjax.pixels import as_bytes, as_float
+from ghostjax.records import Member
+from ghostjax.sections import Attacker
 from ghostjax.utility import Pairs
 
-_PERTURBED = 10_000  # pairs of a generator that he makes, at most
+_PERTURBED = 10_000  # pairs of a generator that it makes, at most
 _CHUNK = 500  # of them at once
-_NOISE_IMAGES = 50_000  # of an attacker who has no others; as many as He et al.'s
+_NOISE_IMAGES = 50_000  # of an attacker that has no others; as many as He et al.'s
 
 
 class Targets(NamedTuple):
-    """The test images under attack, each with the cover it may be hidden in."""
+    """The test images under attack, each with the cover it may be hidden in.
+
+    Where there are fewer secrets than are to be attacked, the first ones follow once
+    more: how many there are is no shape of a program.
+    """
 
     secrets: np.ndarray  # uint8 [n, H, W, C]
     labels: np.ndarray  # int32 [n]
     covers: np.ndarray  # uint8 [n, H, W, C]
     cover_labels: np.ndarray  # int32 [n]
+    count: int  # of them that count, the first
+    queries: int  # how often each is sent, with fresh noise
 
 
 def targets(section: Attacker, test: Split, pairs: Pairs) -> Targets:
@@ -46,19 +54,36 @@ def targets(section: Attacker, test: Split, pairs: Pairs) -> Targets:
     """
     chosen = _rows(section, test)
     if chosen is None:
-        secrets, covers = (part[: section.images] for part in pairs)
+        count = min(section.images, len(pairs.secrets))
+        size = min(section.images, len(test.labels))
+        secrets, covers = (np.resize(part[:count], size) for part in pairs)
     else:
-        secrets, covers = chosen, np.resize(pairs.covers, len(chosen))
+        count, secrets = len(chosen), chosen
+        covers = np.resize(pairs.covers, count)
     return Targets(
-        test.images[secrets],
-        test.labels[secrets],
-        test.images[covers],
-        test.labels[covers],
+        secrets=test.images[secrets],
+        labels=test.labels[secrets],
+        covers=test.images[covers],
+        cover_labels=test.labels[covers],
+        count=count,
+        queries=section.queries,
     )
 
 
+def hyper(attack: Member, denoise: Member, queries: int) -> Hyper:
+    """What the composed attack is called with.
+
+    Noise that the attacker reckons with falls with the root of the queries, which it
+    averages.
+    """
+    return {
+        "attack": traced_half(averaged(attack, queries)),
+        "denoise": traced_half(denoise),
+    }
+
+
 def public_images(section: Attacker, dataset: Dataset, seed: int) -> Split:
-    """The attacker's own images, with labels where there are any (0 for noise).
+    """The attacker's images, with labels where there are any (0 for noise).
 
     Raises:
       ValueError: held-out images where the targets are secrets, or a data set of
@@ -74,8 +99,8 @@ def public_images(section: Attacker, dataset: Dataset, seed: int) -> Split:
                 "attacker.public = 'held_out' goes with attacker.select = 'all' or "
                 "attacker.rows: the other test images are held out"
             )
-        kept = np.setdiff1d(np.arange(len(dataset.test.labels)), chosen)
-        return Split(dataset.test.images[kept], dataset.test.labels[kept])
+        rest = np.setdiff1d(np.arange(len(dataset.test.labels)), chosen)
+        return Split(dataset.test.images[rest], dataset.test.labels[rest])
     if kind == "noise":
         draw = np.random.default_rng([seed, 3])
         images = 127.5 + 127.5 * draw.standard_normal((_NOISE_IMAGES, *shape))
@@ -92,85 +117,70 @@ def public_images(section: Attacker, dataset: Dataset, seed: int) -> Split:
 
 def knowledge(
     task: Task,
-    stego: Stego,
+    stego: Stego | None,
     defense: Defense,
-    params: Any,
+    params: Params,
     public: Split,
     needs: tuple[str, ...],
 ) -> Knowledge:
     """All that the threat model gives; `base.limit` hands out what an attack declares.
 
     Args:
-      task: the target network, and what the stego method learned.
-      stego: how secrets are hidden.
-      defense, params: what the attacker's own images pass through when he queries.
-      public: his images.
-      needs: of his attack; a generator's pairs are made only for one that needs them.
+      task: the target network, and what the stego method has learned.
+      stego: how secrets are hidden; None where they are not.
+      defense, params: what the attacker's own images pass through in a query.
+      public: these images.
+      needs: of its attack; a generator's pairs are made only for one that needs them.
     """
     pairs = None
     if defense.perturb and "perturbed_pairs" in needs:
-        pairs = _perturbed(task, stego, defense, params, public)
+        pairs = _perturbed(task.stego, stego, defense, params, public)
     return Knowledge(
-        task.edge_variables,
-        task.cloud_variables,
-        Partial(defense.encode_public, params),
-        jnp.asarray(public.images),
-        jnp.asarray(public.labels),
-        pairs,
-        task.stego,
-        Partial(defense.encode, params),
+        edge_variables=task.edge_variables,
+        cloud_variables=task.cloud_variables,
+        query=Partial(defense.send, params),
+        public_images=jax.device_put(public.images),
+        public_labels=jax.device_put(public.labels),
+        perturbed_pairs=pairs,
+        stego_params=task.stego,
+        encode=Partial(Encoder(defense), params),
     )
 
 
-def part_name(
-    config: Config,
-    defense: Defense,
-    needs: tuple[str, ...],
-    target: str,
-    defended: str,
-) -> str:
-    """Names what an attack learns by all that it depends on.
-
-    Where public images cross the cut as the plain edge sends them, an attacker learns
-    the same from them whatever the user's secrets go through, and from secrets of his
-    own wherever they are hidden alike: such defenses share what is trained.
-
-    Args:
-      config: the attacker's sections, the cut and the seed count.
-      defense: built from it.
-      needs: of the attack.
-      target: name of the trained target network.
-      defended: name of what the defense trained.
-    """
-    own = config.attacker, config.attack, config.denoise
-    scheme = {"perturbed_pairs", "stego_params", "encode"} & {*needs}
-    hidden = config.stego if scheme else ""
-    if defense.bare and not (scheme and (defense.perturb or not defense.hides)):
-        defended = content_hash(target, config.defense.cut, config.seed, hidden)
-    return f"{config.attack.name}-{content_hash(defended, *own)}"
-
-
 def _perturbed(
-    task: Task, stego: Stego, defense: Defense, params: Any, public: Split
+    learned: Params, stego: Stego, defense: Defense, params: Params, public: Split
 ) -> tuple[Array, Array]:
     """Pictures after and before a generator: stegos of the attacker's own images, each
-    hidden in another; he has the user's own generator."""
+    hidden in another; it has the user's own generator."""
     count = min(len(public.images), _PERTURBED)
-    images = jnp.asarray(public.images[:count])
-
-    @jax.jit
-    def make(covers, secrets):
-        pixels = (x.astype(jnp.float32) / 255 for x in (covers, secrets))
-        hidden = stego.hide(task.stego, *pixels)
-        shown = defense.perturb(params, hidden, secrets.astype(jnp.float32) / 255)
-        return tuple(jnp.round(255 * x).astype(jnp.uint8) for x in (shown, hidden))
-
-    secrets = jnp.roll(images, 1, 0)
-    made = [
-        make(images[start : start + _CHUNK], secrets[start : start + _CHUNK])
+    covers = public.images[:count]
+    secrets = np.roll(covers, 1, 0)
+    chunks = [
+        _after_and_before(
+            stego,
+            defense,
+            (learned, params),
+            covers[start : start + _CHUNK],
+            secrets[start : start + _CHUNK],
+        )
         for start in range(0, count, _CHUNK)
     ]
-    return tuple(jnp.concatenate(part) for part in zip(*made, strict=True))
+    after, before = (np.concatenate(part) for part in zip(*chunks, strict=True))
+    return jax.device_put((after, before))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _after_and_before(
+    stego: Stego,
+    defense: Defense,
+    learned: tuple[Params, Params],
+    covers: Any,
+    secrets: Any,
+) -> tuple[Array, Array]:
+    secrets = as_float(secrets)
+    stegos = stego.hide(learned[0], as_float(covers), secrets)
+    shown = defense.perturb(learned[1], stegos, secrets)
+    return as_bytes(shown), as_bytes(stegos)
 
 
 def require_rows(section: Attacker, count: int, hides: bool) -> None:

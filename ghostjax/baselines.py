@@ -4,16 +4,17 @@ A reconstruction that does not beat them has recovered nothing: on MNIST an all-
 picture scores 9.7 dB, which passes for "good quality" in some papers.
 """
 
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 BASELINES = ("black", "grey", "constant", "train_mean", "class_mean")
 
 
 def pictures(
-    images: np.ndarray, labels: np.ndarray, secrets: Array, secret_labels: np.ndarray
-) -> dict[str, Array]:
+    images: np.ndarray,
+    labels: np.ndarray,
+    secrets: np.ndarray,
+    secret_labels: np.ndarray,
+) -> dict[str, np.ndarray]:
     """One picture of each kind for every secret.
 
     Args:
@@ -26,21 +27,25 @@ def pictures(
       name in `BASELINES` -> float32 [B, H, W, C] in [0, 1]: black; mid-grey, where the
       authors' search starts; the secret's own mean colour, the best of all constants,
       which the attacker does not know; the mean training image; the mean training image
-      of the secret's class, which he knows from the answer.
+      of the secret's class, which it knows from the answer.
     """
     means = {
-        label: jnp.asarray(images[labels == label].mean(0, np.float64) / 255)
-        for label in np.unique(secret_labels)
+        label: _mean(images[labels == label]) for label in np.unique(secret_labels)
     }
-    whole = jnp.asarray(images.mean(0, np.float64) / 255)
-    made = {
-        "black": jnp.zeros_like(secrets),
-        "grey": jnp.full_like(secrets, 0.5),
+    by_name = {
+        "black": np.float32(0),
+        "grey": np.float32(0.5),
         "constant": secrets.mean((1, 2), keepdims=True),
-        "train_mean": whole,
-        "class_mean": jnp.stack([means[label] for label in secret_labels]),
+        "train_mean": _mean(images)[None],
+        "class_mean": np.stack([means[label] for label in secret_labels]),
     }
     return {
-        name: jnp.broadcast_to(made[name], secrets.shape).astype(jnp.float32)
+        name: np.broadcast_to(by_name[name], secrets.shape).astype(np.float32)
         for name in BASELINES
     }
+
+
+def _mean(images: np.ndarray) -> np.ndarray:
+    """Of bytes, as float32 [H, W, C] in [0, 1]; summed in float64."""
+    mean = images.mean(0, dtype=np.float64) / np.iinfo(images.dtype).max
+    return mean.astype(np.float32)

@@ -2,145 +2,220 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ghostjax import baselines, metrics
+from ghostjax import baselines, hiding, metrics
 from ghostjax.attacker import Targets
 from ghostjax.attacks.chunks import in_chunks
 from ghostjax.attacks.extract import extract
-from ghostjax.attacks.observe import average
-from ghostjax.attacks.probe import Probe
-from ghostjax.base import Attack, Defense, Knowledge, Stego, limit
+from ghostjax.base import (
+    Attack,
+    Defense,
+    Encoder,
+    Features,
+    Inversion,
+    Key,
+    Knowledge,
+    Params,
+    Stego,
+    limit,
+)
 from ghostjax.data import Split
+from ghostjax.fields import Hyper
+from ghostjax.pixels import as_bytes, as_float
+from ghostjax.train import Train, drive
 
 _SHOWN = 10  # examples kept for pictures
 
 
+class Scene(NamedTuple):
+    """Who attacks whom."""
+
+    attack: Attack
+    hyper: Hyper  # of the attack
+    knowledge: Knowledge  # all that this threat model gives
+    defense: Defense
+    params: Params  # of the defense
+    stego: Stego | None  # None where the defense hides nothing
+
+    @property
+    def extracts(self) -> bool:
+        """Whether secrets are read out of what the attack rebuilds."""
+        return self.stego is not None and not self.attack.gives_secrets
+
+
+class Learned(NamedTuple):
+    """What an attacker has learned before it sees a target."""
+
+    params: Params  # of the attack
+    probe: Params  # of its probe; None without one
+    metrics: Mapping[str, Any]  # {part: {name: [steps]}}
+    seconds: float
+
+
 class Leakage(NamedTuple):
-    """What `measure` found."""
+    """What `measure` has found."""
 
     row: dict[str, Any]  # flat columns
     arrays: dict[str, np.ndarray]  # the first examples, for pictures
-    metrics: Mapping[str, Any]  # of what the attacker trained, {part: {name: [steps]}}
+
+
+def learn(scene: Scene, key: Key, train: Train) -> Learned:
+    """Fits the attack and its probe.
+
+    Args:
+      scene: the attack is handed only the knowledge that it declares.
+      key: that of `measure`; its first third is taken.
+      train: runs a training; see `train.drive`.
+    """
+    began = time.monotonic()
+    fit_key, _, _ = jax.random.split(key, 3)
+    attack, hyper, known = scene.attack, scene.hyper, scene.knowledge
+    fitting = attack.fit(fit_key, hyper, limit(known, attack.needs))
+    params, history = drive(fitting, train)
+    probed = None
+    if attack.probe is not None:
+        probe_key = jax.random.fold_in(fit_key, 1)
+        fitting = attack.probe.fit(probe_key, hyper, limit(known, attack.probe.needs))
+        probed, more = drive(fitting, train)
+        history = {**history, **more}
+    seconds = time.monotonic() - began
+    return Learned(params=params, probe=probed, metrics=history, seconds=seconds)
 
 
 def measure(
-    attack: Attack,
-    knowledge: Knowledge,
-    defense: Defense,
-    params: Any,
-    key: jax.Array,
+    scene: Scene,
+    learned: Learned,
+    key: Key,
     targets: Targets,
-    train_split: Split,
-    *,
-    train: Callable[..., Any],
-    stego: Stego | None = None,
-    bits: int = 0,
-    queries: int = 1,
-    known_zeros: bool = False,
-    reads_secrets: bool = False,
-    denoised: bool = False,
-    probe: Probe | None = None,
+    train: Split,
     say: Callable[[str], None] = print,
 ) -> Leakage:
     """Attacks the features of the targets.
 
     Args:
-      attack: handed only the knowledge it declares, and the features.
-      knowledge: all that this threat model gives.
-      defense, params: what encodes the secrets.
+      scene: who attacks whom.
+      learned: of `learn` with the same key.
       key: consumed by the defense's noise and the attack.
-      targets: what is attacked.
-      train_split: for the trivial baselines.
-      train: `train.fit` or another with its signature, for what the attacker trains.
-      stego: the hiding method, or None where the defense hides nothing.
-      bits: zeta, recorded for the pictures.
-      queries: how often each target is sent, with fresh noise; see `observe.average`.
-      known_zeros: the attacker takes zeros for dropout's.
-      reads_secrets: the attack gives secrets, not what entered the edge.
-      denoised: it is `denoise` over another, whose pictures are read out too: what is
-        smooth has lost its low bits.
-      probe: guesses the secrets' labels from the features.
-      say: told when a chunk was too large for the memory.
+      targets: what is attacked, and how often each is sent, with fresh noise;
+        `attack.combine` makes one of the queries.
+      train: the train split, for the trivial baselines.
+      say: hears when a chunk was too large for the memory.
 
     Returns:
       Row columns (see `metrics.summarise`): reconstruction against secret, cover and
-      stego; the secret extracted from the reconstruction and, where that is denoised,
-      from what it was before; baselines against the secret; and examples and metrics.
+      stego; the secret extracted from the reconstruction and, where that is denoised
+      (what is smooth has lost its low bits), from what it was before; baselines against
+      the secret; and examples.
     """
-    fit_key, encode_key, invert_key = jax.random.split(key, 3)
-    secret, cover = (_pixels(x) for x in (targets.secrets, targets.covers))
-    extracts = stego is not None and not reads_secrets
-    attacker = extract(attack, stego) if extracts else attack
+    _, encode_key, invert_key = jax.random.split(key, 3)
+    secret, cover = as_float(targets.secrets), as_float(targets.covers)
+    attack, params = scene.attack, learned.params
+    if scene.extracts:
+        attack = extract(attack, scene.stego)
+        params = {"inner": params, "stego": scene.knowledge.stego_params}
+    samples = _sent(scene, encode_key, secret, cover, targets.queries)
+    features = _combined(attack.combine, samples)
     began = time.monotonic()
-    own = limit(knowledge, attacker.needs)
-    learned, history = attacker.fit(fit_key, own, train)
-    fitted = time.monotonic()
-    keys = jax.random.split(encode_key, queries)
-    encode = jax.jit(defense.encode)
-    samples = [encode(params, own_key, secret, cover) for own_key in keys]
-    features = average(jnp.stack(samples), known_zeros)
-    found, trace = in_chunks(attacker, say=say).invert(learned, invert_key, features)
-    found = jax.block_until_ready(found)
+    inversion = in_chunks(attack, say=say).invert(
+        params, invert_key, features, scene.hyper
+    )
+    inversion = jax.block_until_ready(inversion)
     row: dict[str, Any] = {
-        "seconds_attack_fit": fitted - began,
-        "seconds_attack": time.monotonic() - fitted,
+        "seconds_attack_fit": learned.seconds,
+        "seconds_attack": time.monotonic() - began,
     }
-    if probe is not None:
-        own_key = jax.random.fold_in(fit_key, 1)
-        hits, more = _probed(probe, knowledge, own_key, train, features, targets)
-        history = {**history, **more}
-        row["accuracy_probe"] = 100 * float(hits.mean())
-        row["accuracy_probe_n"] = len(hits)
-    pixels = {"secret": secret, "reconstruction": found}
-    if extracts:
-        pixels |= {"reconstruction": trace["images"], "extracted": found}
-    if extracts and denoised:
-        noisy = trace["trace"]["images"]
-        read = jax.jit(stego.reveal)(knowledge.stego_params, noisy)
-        pixels["extracted_before"] = read
-    if stego is not None:
-        hidden = jax.jit(stego.hide)(knowledge.stego_params, cover, secret)
-        revealed = jax.jit(stego.reveal)(knowledge.stego_params, hidden)
-        pixels |= {"cover": cover, "stego": hidden, "revealed": revealed}
-        if defense.perturb:
-            pixels["perturbed"] = jax.jit(defense.perturb)(params, hidden, secret)
-    row |= _scores(pixels) | _trivial(train_split, secret, targets.labels)
-    answer = jax.jit(defense.answer)(params, samples[0]).argmax(-1)
-    about = {"answer": np.asarray(answer), "secret_label": targets.labels}
-    if stego is not None:
+    if scene.attack.probe is not None:
+        row |= _probed(scene.attack, learned.probe, features, targets)
+    pictures = _pictures(scene, inversion, secret, cover)
+    row |= _scores(pictures, targets.count)
+    row |= _trivial(train, secret, targets)
+    answered = _answer(scene.defense, scene.params, samples)
+    shown = {k: as_bytes(np.asarray(x)[:_SHOWN]) for k, x in pictures.items()}
+    about = {"answer": np.asarray(answered), "secret_label": targets.labels}
+    low_bits = 0
+    if scene.stego is not None:
         about["cover_label"] = targets.cover_labels
-    shown = {name: jnp.round(255 * x[:_SHOWN]) for name, x in pixels.items()}
-    arrays = {name: np.asarray(x, np.uint8) for name, x in shown.items()}
-    arrays |= {name: labels[:_SHOWN] for name, labels in about.items()}
-    arrays["bits"] = np.int32(bits if stego else 0)
-    arrays["denoised"] = np.int32(denoised)
-    return Leakage(row, arrays, history)
+        low_bits = scene.stego.low_bits(scene.knowledge.stego_params)
+    most = min(_SHOWN, targets.count)
+    arrays = {name: np.asarray(x)[:most] for name, x in (shown | about).items()}
+    arrays["bits"] = np.int32(low_bits)
+    arrays["denoised"] = np.int32(inversion.before_denoising is not None)
+    return Leakage(row, arrays)
 
 
-def _pixels(images: np.ndarray) -> jax.Array:
-    return jnp.asarray(images, jnp.float32) / 255
+def _sent(
+    scene: Scene, key: Key, secret: jax.Array, cover: jax.Array, queries: int
+) -> jax.Array:
+    """The features of all queries [queries, B, ...]."""
+    encode, params = Encoder(scene.defense), scene.params
+    keys = jax.random.split(key, queries)
+    samples = [_encode(encode, params, query_key, secret, cover) for query_key in keys]
+    return _stacked(samples)
+
+
+@jax.jit
+def _stacked(samples: list[Features]) -> jax.Array:
+    return jnp.stack(samples)
+
+
+@partial(jax.jit, static_argnums=0)
+def _combined(combine: Callable[[jax.Array], Features], samples: Any) -> Features:
+    return combine(samples)
+
+
+@partial(jax.jit, static_argnums=0)
+def _encode(
+    encode: Encoder, params: Params, key: Key, secret: jax.Array, cover: jax.Array
+) -> Features:
+    return encode(params, key, secret, cover)
+
+
+@partial(jax.jit, static_argnums=0)
+def _answer(defense: Defense, params: Params, samples: jax.Array) -> jax.Array:
+    return defense.answer(params, samples[0]).argmax(-1)
+
+
+@partial(jax.jit, static_argnums=0)
+def _reveal(stego: Stego, params: Params, images: jax.Array) -> jax.Array:
+    return stego.reveal(params, images)
 
 
 def _probed(
-    probe: Probe,
-    knowledge: Knowledge,
-    key: jax.Array,
-    train: Callable[..., Any],
-    features: jax.Array,
-    targets: Targets,
-) -> tuple[np.ndarray, Mapping[str, Any]]:
-    """Whether each secret's label was guessed [n], and the training's metrics."""
-    learned, history = probe.fit(key, limit(knowledge, probe.needs), train)
-    guessed = np.asarray(jax.jit(probe.answer)(learned, features).argmax(-1))
-    return guessed == targets.labels, history
+    attack: Attack, params: Params, features: Features, targets: Targets
+) -> dict[str, Any]:
+    """How many of the secrets' labels were guessed."""
+    logits = attack.probe.answer(params, features)
+    guessed = np.asarray(logits).argmax(-1)[: targets.count]
+    hits = guessed == targets.labels[: targets.count]
+    return {"accuracy_probe": 100 * float(hits.mean()), "accuracy_probe_n": len(hits)}
 
 
-def _scores(pixels: Mapping[str, jax.Array]) -> dict[str, Any]:
+def _pictures(
+    scene: Scene, inversion: Inversion, secret: jax.Array, cover: jax.Array
+) -> dict[str, jax.Array]:
+    """Every picture that is compared with another, by name."""
+    pictures = {"secret": secret, "reconstruction": inversion.images}
+    if scene.stego is None:
+        return pictures
+    learned = scene.knowledge.stego_params
+    if inversion.secrets is not None:
+        pictures["extracted"] = inversion.secrets
+        if inversion.before_denoising is not None:
+            before = inversion.before_denoising
+            pictures["extracted_before"] = _reveal(scene.stego, learned, before)
+    hidden = hiding.hidden(
+        scene.stego, scene.defense.perturb, (learned, scene.params), cover, secret
+    )
+    return {**pictures, "cover": cover, **hidden}
+
+
+def _scores(pictures: Mapping[str, jax.Array], count: int) -> dict[str, Any]:
     """Columns of every pair of pictures that says something."""
     pairs = (
         ("reconstruction", "secret"),
@@ -152,32 +227,39 @@ def _scores(pixels: Mapping[str, jax.Array]) -> dict[str, Any]:
     )
     row: dict[str, Any] = {}
     for one, other in pairs:
-        if one in pixels and other in pixels:
-            row |= _compare(f"{one}_{other}", pixels[one], pixels[other])
+        if one in pictures and other in pictures:
+            compared = _compared(pictures[one], pictures[other])
+            row |= _columns(f"{one}_{other}", compared, count)
     return row
 
 
-def _trivial(train_split: Split, secret: jax.Array, labels: np.ndarray) -> dict:
+def _trivial(train: Split, secret: jax.Array, targets: Targets) -> dict[str, Any]:
     """Mean scores of pictures that need no features, where they are defined: `ssim7`
     is not for constant ones."""
-    made = baselines.pictures(train_split.images, train_split.labels, secret, labels)
+    pictures = baselines.pictures(
+        train.images, train.labels, np.asarray(secret), targets.labels
+    )
     row: dict[str, Any] = {}
-    for name, picture in made.items():
-        compared = _compare(f"{name}_secret", picture, secret)
-        means = {k: v for k, v in compared.items() if k.endswith("_mean")}
+    for name, picture in pictures.items():
+        columns = _columns(f"{name}_secret", _compared(picture, secret), targets.count)
+        means = {k: v for k, v in columns.items() if k.endswith("_mean")}
         row |= {key: value for key, value in means.items() if np.isfinite(value)}
     return row
 
 
-def _compare(name: str, one: jax.Array, other: jax.Array) -> dict[str, Any]:
-    row = {}
-    scores = {
+@jax.jit
+def _compared(one: jax.Array, other: jax.Array) -> dict[str, jax.Array]:
+    return {
         "psnr": metrics.psnr(one, other),
         "psnr8": metrics.psnr(one, other, rounded=True),
         "ssim": metrics.ssim(one, other),
         "ssim7": metrics.ssim_authors(other, one),
     }
+
+
+def _columns(name: str, scores: Mapping[str, jax.Array], count: int) -> dict[str, Any]:
+    row = {}
     for score, values in scores.items():
-        summary = metrics.summarise(values)._asdict()
+        summary = metrics.summarise(np.asarray(values)[:count])._asdict()
         row |= {f"{score}_{name}_{part}": value for part, value in summary.items()}
     return row

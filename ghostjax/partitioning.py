@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.csv
 from rich.console import Console
 
-from ghostjax import chain, charts, config, page, report, sweep, tables, zoo
+from ghostjax import chain, charts, files, page, report, sweep, tables, zoo
 from ghostjax.device import LIMITS, cost
+from ghostjax.experiments import comparison
+from ghostjax.fields import content_hash
 from ghostjax.findings import ATTACKED
 from ghostjax.layers import Normalize
 from ghostjax.sections import Config
@@ -30,6 +31,14 @@ class Choice(NamedTuple):
 
     cut: str | None
     words: str  # one sentence
+
+
+class _Walk(NamedTuple):
+    """What a walk has found."""
+
+    rows: Sequence[Row]  # one for each cut
+    attacks: Sequence[str]
+    chosen: Choice
 
 
 def walk(
@@ -56,19 +65,19 @@ def walk(
     names = cuts(base)
     members = [_at(member, name) for name in names for member in sweep_.members]
     keys = ("defense.cut", *sweep_.keys)
-    folders = sweep.run_all(members, keys, output, console)
-    found = iter([report.read_row(folder) for folder in folders])
+    folders = comparison.with_reports(members, keys, output, console)
+    measured = iter([report.read_row(folder) for folder in folders])
     rows = []
     for name in names:
-        seen = {attack: next(found) for attack in attacks}
+        seen = {attack: next(measured) for attack in attacks}
         rows.append(_row(base, name, seen))
     chosen = recommend(rows, limits)
     for row in rows:
         row["fails"] = ", ".join(_failing(row, limits))
         row["recommended"] = row["cut"] == chosen.cut
-    digest = config.content_hash(*(folder.name for folder in folders))[:8]
+    digest = content_hash(*(folder.name for folder in folders))[:8]
     folder = output / f"{sweep_.name}-partition-{digest}"
-    return _write(folder, base, rows, attacks, limits, chosen, console)
+    return _write(folder, base, _Walk(rows, attacks, chosen), limits, console)
 
 
 def cuts(member: Config) -> list[str]:
@@ -132,7 +141,7 @@ def _attacks(sweep_: Sweep) -> list[str]:
                 f"partition walks the cuts of one network and defense: it takes a "
                 f"sweep over attacks, not over {key}"
             )
-    if any(member.attack.name == "none" for member in sweep_.members):
+    if not all(member.attack.needs for member in sweep_.members):
         raise ValueError("partition needs an attack: attack.name is 'none'")
     names = []
     for member in sweep_.members:
@@ -167,9 +176,10 @@ def _row(base: Config, cut: str, seen: Mapping[str, Row]) -> dict[str, Any]:
         **costs._asdict(),
         "accuracy": first["accuracy_secret" if first["stego"] else "accuracy_all"],
     }
-    for attack, own in seen.items():
+    for attack, result in seen.items():
         for score in ("psnr", "ssim"):
-            values = [tables.number(own, f"{score}_{x}_secret_mean") for x in ATTACKED]
+            keys = [f"{score}_{picture}_secret_mean" for picture in ATTACKED]
+            values = [tables.number(result, key) for key in keys]
             row[f"{score} {attack}"] = max(v for v in values if v is not None)
     for score in ("psnr", "ssim"):
         row[f"worst_{score}"] = max(row[f"{score} {attack}"] for attack in seen)
@@ -180,32 +190,29 @@ def _row(base: Config, cut: str, seen: Mapping[str, Row]) -> dict[str, Any]:
 def _write(
     folder: Path,
     base: Config,
-    rows: Sequence[Row],
-    attacks: Sequence[str],
+    walked: _Walk,
     limits: Mapping[str, float],
-    chosen: Choice,
     console: Console,
 ) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    pa.csv.write_csv(pa.Table.from_pylist(list(rows)), folder / "partition.csv")
+    rows, attacks, chosen = walked
+    files.write_csv(folder / "partition.csv", pa.Table.from_pylist(list(rows)))
     table = _table(rows, attacks)
-    sweep.print_table(table, console)
+    comparison.print_table(table, console)
     console.print(chosen.words, highlight=False)
     figure = charts.partition_chart(rows, attacks, limits.get("max_ssim"), chosen.cut)
-    told = ", ".join(f"{_option(name)} {limits[name]:g}" for name in limits) or "none"
+    stated = ", ".join(f"{_option(name)} {limits[name]:g}" for name in limits)
     device = ", ".join(f"{key} {value:g}" for key, value in vars(base.device).items())
     subject = f"{base.data.name} · network {base.target.network} · {base.defense.name}"
+    assumed = [("limits", stated or "none"), ("device", device)]
     body = [
         page.heading(f"Where to cut: {base.name}", subject),
         page.paragraph("verdict" if chosen.cut else "caution", chosen.words),
         page.chart(figure, folder / "partition.png", "Cost and privacy", _CAPTION),
         page.table(table),
-        page.table(
-            Table("Assumed", ("", ""), [("limits", told), ("device", device)], _MODEL)
-        ),
+        page.table(Table("Assumed", ("", ""), assumed, _MODEL)),
     ]
     path = folder / "report.html"
-    path.write_text(page.page(f"Where to cut: {base.name}", body), encoding="utf-8")
+    files.write_text(path, page.page(f"Where to cut: {base.name}", body))
     return path
 
 

@@ -1,21 +1,21 @@
 """Trained parts on disk, named by what they depend on and shared between runs.
 
-A part is the folder of checkpoints of one `train.fit_resumable`; finished, it is a
-cache entry. One process trains a part at a time, others wait for it.
+A part is the folder of the trainings of one fit, each with the checkpoints of its
+`train.fit_resumable`; finished, it is a cache entry. One process trains a part at a
+time, others wait for it.
 """
 
 import fcntl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from ghostjax import checkpoint
+from ghostjax import checkpoint, files
 from ghostjax.progress import progress
-from ghostjax.train import fit_resumable
+from ghostjax.train import Train, Training, fit_resumable
 
 _CHUNKS = 20  # checkpoints and progress lines of one training
 _SMALLEST = 10  # steps of a chunk; a checkpoint costs some 50 ms
@@ -25,43 +25,36 @@ class Busy(ValueError):
     """Another process holds the folder."""
 
 
-def trainer(folder: Path, name: str, console: Console) -> Callable[..., Any]:
+def trainer(folder: Path, name: str, console: Console) -> Train:
     """A `train.fit` that keeps its state in `folder`, resumes, and shows progress.
 
     Args:
-      folder: the part's own folder; a named `part` of it has a folder inside.
+      folder: the part's own folder; each training has a folder of its name inside.
       name: what is trained, for people.
       console: where progress goes.
     """
 
-    def train(
-        key, params, model_state, data, learning_rate, *, loss, draw, recipe, part=""
-    ):
-        own, title = folder / part, name if part in ("", name) else f"{name} {part}"
-        with lock(own, wait=True, console=console):
-            done = checkpoint.latest(own)
-            kept = own.relative_to(folder.parent)
-            _announce(kept, title, done, recipe.steps, console)
-            clock = {"began": time.monotonic()}
-            with progress(console, title, recipe.steps) as show:
+    def train(training: Training):
+        part, steps = training.part, training.recipe.steps
+        place = folder / part
+        title = name if part in ("", name) else f"{name} {part}"
+        with lock(place, wait=True, console=console):
+            done = checkpoint.latest(place)
+            _announce(place.relative_to(folder.parent), title, done, steps, console)
+            began = time.monotonic()
+            with progress(console, title, steps) as show:
 
                 def on_chunk(step, metrics):
+                    nonlocal began
                     now = time.monotonic()
-                    _spend(folder, now - clock["began"])
-                    clock["began"] = now
+                    _spend(folder, now - began)
+                    began = now
                     show(step, metrics)
 
                 return fit_resumable(
-                    key,
-                    params,
-                    model_state,
-                    data,
-                    learning_rate,
-                    loss=loss,
-                    draw=draw,
-                    recipe=recipe,
-                    folder=own,
-                    chunk=max(recipe.steps // _CHUNKS, _SMALLEST),
+                    training,
+                    place,
+                    chunk=max(steps // _CHUNKS, _SMALLEST),
                     on_chunk=on_chunk,
                 )
 
@@ -71,7 +64,7 @@ def trainer(folder: Path, name: str, console: Console) -> Callable[..., Any]:
 def seconds(folder: Path) -> float:
     """Wall time spent on training the part, over all interrupted tries."""
     spent = folder / "seconds"
-    return float(spent.read_text()) if spent.exists() else 0.0
+    return float(files.read_text(spent)) if spent.exists() else 0.0
 
 
 @contextmanager
@@ -103,23 +96,12 @@ def lock(folder: Path, *, wait: bool, console: Console) -> Iterator[None]:
         yield
 
 
-def _announce(kept: Path, name: str, done: int, steps: int, console: Console) -> None:
+def _announce(part: Path, name: str, done: int, steps: int, console: Console) -> None:
     if done == steps:
-        console.print(f"{name}  from the cache ({kept})", highlight=False)
+        console.print(f"{name}  from the cache ({part})", highlight=False)
     elif done:
         console.print(f"{name}  continues at step {done} of {steps}", highlight=False)
 
 
 def _spend(folder: Path, more: float) -> None:
-    (folder / "seconds").write_text(f"{seconds(folder) + more:.3f}")
-
-
-def once(
-    kept: dict[str, Any] | None, kind: str, key: Any, make: Callable[[], Any]
-) -> Any:
-    """The value for `key`, made if it is not the newest of its kind in `kept`."""
-    if kept is None:
-        return make()
-    if kind not in kept or kept[kind][0] != key:
-        kept[kind] = key, make()
-    return kept[kind][1]
+    files.write_text(folder / "seconds", f"{seconds(folder) + more:.3f}")

@@ -6,18 +6,18 @@ and the same covers with nothing hidden in them (GHOST Section VIII.B gives none
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from ghostjax import findings
-from ghostjax.base import Defense
+from ghostjax.base import Defense, Encoder, Features, Images, Key, Params
 from ghostjax.data.partition import Partition, roles
-from ghostjax.stego import least_overlap
+from ghostjax.pixels import as_float
+from ghostjax.stego.pairs import least_overlap
 
 _BATCH = 500
 
@@ -27,6 +27,15 @@ class Pairs(NamedTuple):
 
     secrets: np.ndarray  # [n]
     covers: np.ndarray  # [n]
+
+
+class Questions(NamedTuple):
+    """What a defense is asked about: the test split and which of it is secret."""
+
+    images: np.ndarray  # uint8 [N, H, W, C]
+    labels: np.ndarray  # int32 [N]
+    pairs: Pairs
+    partition: Partition
 
 
 def test_pairs(
@@ -39,28 +48,41 @@ def test_pairs(
     """Every sensitive test image once, in random order, each with its cover.
 
     The cover is the one of `cover_candidates` random public ones that the secret
-    overlaps least (see `stego.least_overlap`); 1 leaves it to chance.
+    overlaps least (see `pairs.least_overlap`); 1 leaves it to chance.
     """
     draw = np.random.default_rng([seed, 1])
     role = roles(labels, partition)
     secrets = draw.permutation(role.secrets)
     covers = draw.choice(role.covers, (len(secrets), cover_candidates))
-    pixels = jnp.asarray(images)
-    for start in range(0, len(secrets), _BATCH):
-        part = slice(start, start + _BATCH)
-        best = least_overlap(pixels, jnp.asarray(covers[part]), secrets[part])
-        covers[part, 0] = np.asarray(best)
-    return Pairs(secrets, covers[:, 0])
+    if cover_candidates == 1:
+        return Pairs(secrets, covers[:, 0])
+    pixels, chosen = jax.device_put(images), []
+    for part in batches(len(secrets), _BATCH):
+        best = _least_overlap(pixels, covers[part.rows], secrets[part.rows])
+        chosen.append(np.asarray(best)[: part.count])
+    return Pairs(secrets, np.concatenate(chosen))
+
+
+class Batch(NamedTuple):
+    """Some rows, filled up to a fixed number so that all batches are of one shape."""
+
+    start: int
+    count: int  # of the rows that count
+    rows: np.ndarray  # [size]
+
+
+def batches(count: int, size: int) -> list[Batch]:
+    """`range(count)` in batches of `size` rows."""
+    starts = range(0, count, size)
+    parts = [np.arange(start, min(start + size, count)) for start in starts]
+    return [Batch(int(rows[0]), len(rows), np.resize(rows, size)) for rows in parts]
 
 
 def measure(
     defense: Defense,
-    params: Any,
-    key: Array,
-    images: np.ndarray,
-    labels: np.ndarray,
-    pairs: Pairs,
-    partition: Partition,
+    params: Params,
+    key: Key,
+    questions: Questions,
     seed: int,
     clean: np.ndarray | None = None,
 ) -> dict[str, float]:
@@ -69,10 +91,7 @@ def measure(
     Args:
       defense, params: what answers.
       key: consumed by defenses that draw noise.
-      images: test split, uint8 [N, H, W, C].
-      labels: int32 [N].
-      pairs: which secrets are asked about, hidden in which covers.
-      partition: sensitive and public labels.
+      questions: what is asked.
       seed: of the shuffled control.
       clean: `clean_answers` with the same key, if they are known already.
 
@@ -85,17 +104,17 @@ def measure(
       uses_secret (see `findings.uses_secret`). Of a defense that draws noise, all are
       means over `defense.draws` draws; counts are of images.
     """
+    images, labels, pairs, partition = questions
     if clean is None:
         clean = clean_answers(defense, params, key, images)
     _, secret_key = jax.random.split(key)
     hidden = images[pairs.secrets], images[pairs.covers]
-    own = defense, params, secret_key, *hidden
-    secret = _drawn(defense.encode, *own)
+    secret = _drawn(Encoder(defense), defense, params, secret_key, *hidden)
     wanted = labels[pairs.secrets]
     shuffled = np.random.default_rng([seed, 2]).permutation(wanted)
     commonest = np.bincount(wanted).argmax()
     public = np.isin(labels, partition.public)
-    measured = {
+    hits = {
         "accuracy_public": (clean == labels)[:, public],
         "accuracy_all": clean == labels,
         "accuracy_secret": secret == wanted,
@@ -106,73 +125,91 @@ def measure(
     if defense.hides:
         covered = clean[:, pairs.covers]
         if defense.perturb:
-            covered = _drawn(_unhidden(defense), *own)
-        measured["control_cover_only"] = covered == wanted
+            covered = _drawn(Unhidden(defense), defense, params, secret_key, *hidden)
+        hits["control_cover_only"] = covered == wanted
     row: dict[str, float] = {}
-    for name, hits in measured.items():
-        row[name], row[f"{name}_n"] = 100 * float(hits.mean()), hits.shape[1]
+    for name, right in hits.items():
+        row[name], row[f"{name}_n"] = 100 * float(right.mean()), right.shape[1]
     if defense.hides:
         row["uses_secret"] = findings.uses_secret(row)
     return row
 
 
 def clean_answers(
-    defense: Defense, params: Any, key: Array, images: np.ndarray
+    defense: Defense, params: Params, key: Key, images: np.ndarray
 ) -> np.ndarray:
     """The labels answered for images as public ones, int [draws, N], of any partition.
 
     Takes the key of `measure`, and its clean half.
     """
     clean_key, _ = jax.random.split(key)
-    return _drawn(defense.encode_public, defense, params, clean_key, images)
+    return _drawn(defense.send, defense, params, clean_key, images)
 
 
 def answers(
     encode: Callable[..., Array],
     answer: Callable[..., Array],
-    params: Any,
-    key: Array,
+    params: Params,
+    key: Key,
     *images: np.ndarray,
 ) -> np.ndarray:
-    """The label answered for each image (or secret and cover), int [N]."""
-    predict, labels = _predict(encode, answer), []
-    for start in range(0, len(images[0]), _BATCH):
-        part = [image[start : start + _BATCH] for image in images]
-        count = len(part[0])
-        filled = [np.resize(image, (_BATCH, *image.shape[1:])) for image in part]
-        own = jax.random.fold_in(key, start)
-        labels.append(np.asarray(predict(params, own, *filled))[:count])
+    """The label answered for each image (or secret and cover), int [N].
+
+    Args:
+      encode: `encode(params, key, *images) -> features`; hashable, equal ones share
+        their programs.
+      answer: `answer(params, features) -> logits`; likewise.
+      params: of both.
+      key: folded with the first row of each batch.
+      images: uint8 [N, H, W, C] each.
+    """
+    labels = []
+    for part in batches(len(images[0]), _BATCH):
+        some = [image[part.rows] for image in images]
+        batch_key = jax.random.fold_in(key, part.start)
+        predicted = _predict(encode, answer, params, batch_key, *some)
+        labels.append(np.asarray(predicted)[: part.count])
     return np.concatenate(labels)
 
 
 def _drawn(
     encode: Callable[..., Array],
     defense: Defense,
-    params: Any,
-    key: Array,
+    params: Params,
+    key: Key,
     *images: np.ndarray,
 ) -> np.ndarray:
     """int [draws, N]; the first draw is that of the key itself."""
     more = (jax.random.fold_in(key, i) for i in range(1, defense.draws))
-    own = encode, defense.answer, params
-    return np.stack([answers(*own, k, *images) for k in (key, *more)])
+    draws = [
+        answers(encode, defense.answer, params, draw_key, *images)
+        for draw_key in (key, *more)
+    ]
+    return np.stack(draws)
 
 
-@lru_cache(maxsize=16)
-def _unhidden(defense: Defense) -> Callable[..., Array]:
+class Unhidden(NamedTuple):
     """What the edge sends where a cover stands in a stego's place."""
 
-    def encode(params, key, secrets, covers):
-        shown = defense.perturb(params, covers, covers)  # no secret anywhere
-        return defense.encode_public(params, key, shown)
+    defense: Defense
 
-    return encode
+    def __call__(
+        self, params: Params, key: Key, secrets: Images, covers: Images
+    ) -> Features:
+        shown = self.defense.perturb(params, covers, covers)  # no secret anywhere
+        return self.defense.send(params, key, shown)
 
 
-@lru_cache(maxsize=16)
-def _predict(encode: Callable, answer: Callable) -> Callable[..., Array]:
-    def predict(params, key, *images):
-        pixels = [jnp.asarray(image, jnp.float32) / 255 for image in images]
-        return answer(params, encode(params, key, *pixels)).argmax(-1)
+@partial(jax.jit, static_argnums=(0, 1))
+def _predict(
+    encode: Callable[..., Array],
+    answer: Callable[..., Array],
+    params: Params,
+    key: Key,
+    *images: Any,
+) -> Array:
+    features = encode(params, key, *map(as_float, images))
+    return answer(params, features).argmax(-1)
 
-    return jax.jit(predict)
+
+_least_overlap = jax.jit(least_overlap)

@@ -1,0 +1,93 @@
+"""A whole sweep: every member run, then all of them compared."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from ghostjax import report, sweep, tables, tradeoff
+from ghostjax.experiments import run
+from ghostjax.fields import content_hash
+from ghostjax.sections import Config
+from ghostjax.sweep import Sweep
+from ghostjax.tables import Row, Table
+
+_HIDDEN = {"accuracy_secret": "secrets", "control_constant_answer": "constant answer"}
+_RESULTS = {
+    "accuracy_all": "accuracy",
+    "psnr_reconstruction_secret_mean": "PSNR",
+    "ssim_reconstruction_secret_mean": "SSIM",
+    "ssim_extracted_secret_mean": "SSIM, read out",
+    "ssim_extracted_before_secret_mean": "SSIM, read out before denoising",
+}
+
+
+def compare(members: Sweep, output: Path, console: Console) -> Path:
+    """Runs every member, then compares them; returns the page of the comparison.
+
+    The comparison is `OUTPUT/<name>-sweep-<hash>`, named by its members' folders. Where
+    it is one of defenses under attack, the table printed is `tradeoff`'s. For
+    interruptions and errors see `run.run`.
+    """
+    folders = with_reports(members.members, sweep.telling(members), output, console)
+    digest = content_hash(*(folder.name for folder in folders))[:8]
+    page = report.compare(folders, output / f"{members.name}-sweep-{digest}")
+    rows = [report.read_row(folder) for folder in folders]
+    labels = report.read_labels(*folders)
+    points = tradeoff.points(rows, report.varying(rows), labels)
+    shown = tradeoff.table(points) if points else results(members, rows)
+    print_table(shown, console)
+    return page
+
+
+def with_reports(
+    configs: Sequence[Config], keys: Sequence[str], output: Path, console: Console
+) -> list[Path]:
+    """The run folders of all configs, each with its own report.
+
+    Args:
+      configs: what to run.
+      keys: dotted, what tells them apart.
+      output: folder of run folders.
+      console: progress goes there.
+    """
+
+    def reported(folder: Path) -> None:
+        if not (folder / "report.html").exists():
+            report.write_report(folder)
+
+    def title(config: Config) -> str:
+        return sweep.title(config, keys)
+
+    return run.run(configs, output, console, title, reported)
+
+
+def results(members: Sweep, rows: Sequence[Row]) -> Table:
+    """One line a member: what varies, accuracy, and the attacker's pictures.
+
+    `accuracy` is of the images of all labels, with nothing hidden in them. Where a run
+    hides secrets, their accuracy and the best constant answer's come first.
+    """
+    heads = _RESULTS
+    if any(row.get("stego") for row in rows):
+        heads = _HIDDEN | _RESULTS
+    keys = sweep.telling(members)
+    shown = [key for key in heads if any(row.get(key) is not None for row in rows)]
+    lines = [
+        [
+            *(tables.text(sweep.value_of(member, key)) for key in keys),
+            *(tables.cell(key, row.get(key)) for key in shown),
+        ]
+        for member, row in zip(members.members, rows, strict=True)
+    ]
+    return Table("Results", [*keys, *(heads[key] for key in shown)], lines)
+
+
+def print_table(table: Table, console: Console) -> None:
+    """A table as text, as wide as it is."""
+    lines = [table.head, *table.lines]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(w) for cell, w in zip(line, widths, strict=True))
+        text = "  ".join(cells).rstrip()
+        console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,163 @@
+"""What a sweep has to do: its members as stage tasks, named by content. No jax.
+
+A member of a sweep, one experiment, passes the stages
+
+  target -> stego -> defense -> measure -> attack -> invert -> row
+
+Each task is named by the content of all that its result depends on, so that a target is
+trained once for all members that share it. Tasks of one stage with an equal `group` run
+the same programs: their records differ in traced values alone, their shapes and what
+they share are the same. A single experiment is a sweep of one member.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ghostjax.data import Dataset, Partition, fingerprint, partition
+from ghostjax.fields import content_hash, static_half
+from ghostjax.sections import Config
+
+STAGES = ("target", "stego", "defense", "measure", "attack", "invert", "row")
+_IDLE = ("name", "device")  # of a config: they change no result
+_SCHEME = {"perturbed_pairs", "stego_params", "encode"}  # knowledge of how one hides
+
+
+class Task(NamedTuple):
+    """One stage of one member."""
+
+    stage: str
+    name: str  # by content; tasks of one name have one result
+    member: int  # the first that wants it
+    needs: tuple[str, ...]  # names of tasks whose results it reads
+    group: Any  # hashable; equal for tasks that run the same programs
+
+
+class Member(NamedTuple):
+    """One experiment of a sweep, with what a plan knows of it."""
+
+    config: Config
+    dataset: Dataset
+    partition: Partition
+    names: Mapping[str, str]  # stage -> name of its task; a stage it skips is not there
+
+    @property
+    def hash(self) -> str:
+        """Names the run."""
+        return self.names["row"].removeprefix("row-")
+
+    @property
+    def folder(self) -> str:
+        """Name of the run's folder."""
+        return f"{self.config.name}-{self.hash[:8]}"
+
+
+def member(config: Config, dataset: Dataset) -> Member:
+    """A member, its labels divided and its tasks named.
+
+    Raises:
+      ValueError: a partition without public or sensitive labels.
+    """
+    labels = partition(
+        len(dataset.class_names),
+        config.data.gamma,
+        seed=config.seed,
+        sensitive=config.data.sensitive_labels or None,
+    )
+    return Member(config, dataset, labels, _names(config, dataset, labels))
+
+
+def plan(members: Sequence[Member]) -> list[Task]:
+    """The tasks of all members, each name once, in an order in which they can be done:
+    a member's tasks stand together, so that rows appear as soon as they can."""
+    tasks: dict[str, Task] = {}
+    for place, one in enumerate(members):
+        for task in _tasks(place, one):
+            tasks.setdefault(task.name, task)
+    return list(tasks.values())
+
+
+def groups(tasks: Iterable[Task]) -> dict[tuple[str, Any], list[Task]]:
+    """(stage, group) -> the tasks that run the same programs."""
+    grouped: dict[tuple[str, Any], list[Task]] = {}
+    for task in tasks:
+        grouped.setdefault((task.stage, task.group), []).append(task)
+    return grouped
+
+
+def _names(config: Config, dataset: Dataset, labels: Partition) -> dict[str, str]:
+    data = fingerprint(dataset)
+    target = content_hash(data, config.target)
+    record, hides = config.defense, config.defense.hides
+    names = {"target": f"target-{target}"}
+    if hides:
+        names["stego"] = f"{config.stego.name}-{content_hash(data, config.stego)}"
+    # Where nothing is hidden, a defense learns from the images of all labels alike.
+    split = (labels.sensitive, config.stego) if hides else ()
+    defense = content_hash(target, *split, record, config.seed)
+    names["defense"] = f"{record.name}-{defense}"
+    asked = labels.sensitive, config.seed
+    names["measure"] = f"measure-{content_hash(names['defense'], *asked)}"
+    if config.attack.needs:
+        attack = _attack_hash(config, names)
+        names["attack"] = f"{config.attack.name}-{attack}"
+        names["invert"] = f"invert-{content_hash(attack, defense, *asked)}"
+    settings = {k: v for k, v in vars(config).items() if k not in _IDLE}
+    ordered = (settings[key] for key in sorted(settings))
+    names["row"] = f"row-{content_hash(data, *ordered)}"
+    return names
+
+
+def _attack_hash(config: Config, names: Mapping[str, str]) -> str:
+    """Of what an attacker learns: all that it depends on.
+
+    Where public images cross the cut as the plain edge sends them, an attacker learns
+    the same from them whatever the user's secrets go through, and from secrets of its
+    own wherever they are hidden alike: such defenses share what is trained.
+    """
+    record = config.defense
+    scheme = _SCHEME & {*config.attack.needs, *config.denoise.needs}
+    hidden = config.stego if scheme else ""
+    defended = names["defense"]
+    if record.sends_plain and not (scheme and (record.perturbs or not record.hides)):
+        defended = content_hash(names["target"], record.cut, config.seed, hidden)
+    return content_hash(defended, config.attacker, config.attack, config.denoise)
+
+
+def _tasks(place: int, one: Member) -> Iterator[Task]:
+    config, names = one.config, one.names
+    shapes = config.data.name, config.target.network
+    cut = *shapes, config.defense.cut
+    hiding = static_half(config.stego) if config.defense.hides else None
+    defended = *cut, static_half(config.defense), hiding, names["target"]
+    learned = static_half(config.attack), static_half(config.denoise)
+    attacked = *defended, *learned, static_half(config.attacker)
+    group = {
+        "target": (*shapes, static_half(config.target)),
+        "stego": (*shapes, hiding),
+        "defense": defended,
+        "measure": defended,
+        "attack": attacked,
+        "invert": attacked,
+        "row": (),
+    }
+    for stage in STAGES:
+        if stage in names:
+            needs = tuple(names[x] for x in _NEEDS[stage] if x in names)
+            yield Task(
+                stage=stage,
+                name=names[stage],
+                member=place,
+                needs=needs,
+                group=group[stage],
+            )
+
+
+_NEEDS = {
+    "target": (),
+    "stego": ("target",),
+    "defense": ("target", "stego"),
+    "measure": ("target", "stego", "defense"),
+    "attack": ("target", "stego", "defense"),
+    "invert": ("target", "stego", "defense", "attack"),
+    "row": ("target", "stego", "defense", "measure", "attack", "invert"),
+}
