@@ -38,21 +38,29 @@ def charts(rows: Sequence[Row], varying: Sequence[str]) -> list[Chart]:
       number that varies by itself (not as a consequence of what else varies), or over
       the cuts, from the first layer on.
     """
-    made = []
+    fitting = []
     if "gamma" in varying:
         keys = [key for key in varying if key != "gamma" and not tables.attackers(key)]
-        group = _telling(rows, keys)  # no attack changes an accuracy
+        group = _independent(rows, keys)  # no attack changes an accuracy
         figure = gamma_chart([row for row in rows if row.get("gamma")], group)
-        made.append(Chart("gamma", "Accuracy over γ", _GAMMA, figure))
+        fitting.append(
+            Chart(name="gamma", title="Accuracy over γ", caption=_GAMMA, figure=figure)
+        )
     key = _axis(rows, varying)
     if key is not None:
-        group = _telling(rows, [k for k in varying if not _numeric(rows, k)])
+        group = _independent(rows, [k for k in varying if not _numeric(rows, k)])
         group = [k for k in group if k not in (key, "gamma")]
         figure = curves(rows, key, group)
         if figure is not None:
-            title = f"Accuracy and image quality over {tables.label(key)}"
-            made.append(Chart(key.replace(".", "_"), title, _CURVES, figure))
-    return made
+            fitting.append(
+                Chart(
+                    name=key.replace(".", "_"),
+                    title=f"Accuracy and image quality over {tables.label(key)}",
+                    caption=_CURVES,
+                    figure=figure,
+                )
+            )
+    return fitting
 
 
 def curves(rows: Sequence[Row], key: str, group: Sequence[str]) -> Figure | None:
@@ -67,15 +75,15 @@ def curves(rows: Sequence[Row], key: str, group: Sequence[str]) -> Figure | None
         return None
     figure = Figure(figsize=(1.8 + 3.9 * len(shown), 3.9), layout="constrained")
     ticks = None if _numeric(rows, key) else _ticks(rows, key)
-    told = list(dict.fromkeys(tuple(row.get(k) for k in group) for row in rows))
+    combinations = list(dict.fromkeys(tuple(r.get(k) for k in group) for r in rows))
     for ax, (column, label, base) in zip(
         figure.subplots(1, len(shown), squeeze=False).flat, shown, strict=True
     ):
-        for chosen, (style, colour) in zip(told, _looks(), strict=False):
-            kept = [r for r in rows if tuple(r.get(k) for k in group) == chosen]
+        for chosen, (style, colour) in zip(combinations, _looks(), strict=False):
+            alike = [r for r in rows if tuple(r.get(k) for k in group) == chosen]
             named = zip(group, chosen, strict=True)
             name = ", ".join(f"{k.split('.')[-1]} {tables.text(v)}" for k, v in named)
-            xs, means = _means(kept, key, column, ticks)
+            xs, means = _means(alike, key, column, ticks)
             ax.plot(xs, means, style, color=colour, label=name, marker="o", ms=3.5)
         _references(ax, rows, base)
         if ticks is not None:
@@ -96,22 +104,22 @@ def gamma_chart(rows: Sequence[Row], group: Sequence[str]) -> Figure:
       rows: result rows with "gamma".
       group: columns that tell the charts apart, one chart for each combination.
     """
-    told = {tuple(row.get(key) for key in group): None for row in rows}
-    across = min(3, len(told))
-    down = -(-len(told) // across)
+    combinations = {tuple(row.get(key) for key in group): None for row in rows}
+    across = min(3, len(combinations))
+    down = -(-len(combinations) // across)
     figure = Figure(
         figsize=(1.5 + 4.2 * across, 3.9 * down + 0.5), layout="constrained"
     )
     axes = figure.subplots(down, across, squeeze=False, sharey=True)
-    for ax in axes.flat[len(told) :]:
+    for ax in axes.flat[len(combinations) :]:
         ax.set_visible(False)
     ticks = sorted({str(row["gamma"]) for row in rows if row.get("gamma")}, key=_share)
-    for ax, chosen in zip(axes.flat, told, strict=False):
-        kept = [r for r in rows if tuple(r.get(key) for key in group) == chosen]
+    for ax, chosen in zip(axes.flat, combinations, strict=False):
+        alike = [r for r in rows if tuple(r.get(key) for key in group) == chosen]
         named = zip(group, chosen, strict=True)
-        told_ = (f"{k.split('.')[-1]} {tables.text(v)}" for k, v in named if v)
-        ax.set_title(", ".join(told_), fontsize=10)
-        _accuracies(ax, kept, ticks)
+        words = (f"{k.split('.')[-1]} {tables.text(v)}" for k, v in named if v)
+        ax.set_title(", ".join(words), fontsize=10)
+        _accuracies(ax, alike, ticks)
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
     return figure
@@ -206,23 +214,23 @@ def _axis(rows: Sequence[Row], varying: Sequence[str]) -> str | None:
     """The one number that varies by itself, or the cut, or None."""
     numbers = [key for key in varying if _numeric(rows, key)]
     words = [key for key in varying if key not in numbers]
-    free = [key for key in _telling(rows, [*words, *numbers]) if key in numbers]
+    free = [key for key in _independent(rows, [*words, *numbers]) if key in numbers]
     if len(free) == 1:
         return free[0]
     return "cut" if "cut" in varying and not free else None
 
 
-def _telling(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
+def _independent(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
     """Those keys, in order, that tell rows apart which the keys before do not."""
-    kept: list[str] = []
+    chosen: list[str] = []
     for key in keys:
-        now, more = (
-            len({tuple(str(row.get(k)) for k in chosen) for row in rows})
-            for chosen in (kept, [*kept, key])
+        without, beside = (
+            len({tuple(str(row.get(k)) for k in tried) for row in rows})
+            for tried in (chosen, [*chosen, key])
         )
-        if more > now:
-            kept.append(key)
-    return kept
+        if beside > without:
+            chosen.append(key)
+    return chosen
 
 
 def _numeric(rows: Sequence[Row], key: str) -> bool:
@@ -275,8 +283,7 @@ def _looks() -> Iterator[tuple[str, str]]:
 
 
 def _twins(ax: Axes, other: Axes) -> list[Axes]:
-    same = ax.get_subplotspec() == other.get_subplotspec()
-    return [other] if same else []
+    return [other] if ax.get_subplotspec() == other.get_subplotspec() else []
 
 
 def _accuracies(ax: Axes, rows: Sequence[Row], ticks: list[str]) -> None:

@@ -50,4 +50,10 @@ def cost(device: Device, edge_flops: float, cloud_flops: float, sent: float) -> 
     other = device.round_trip_ms + cloud_flops / (1e6 * device.cloud_gflops)
     radio = device.radio_watts + device.radio_watts_per_mbps * device.uplink_mbps
     energy = edge * device.edge_watts + upload * radio
-    return Cost(edge, upload, other, edge + upload + other, energy)
+    return Cost(
+        edge_ms=edge,
+        upload_ms=upload,
+        other_ms=other,
+        latency_ms=edge + upload + other,
+        energy_mj=energy,
+    )

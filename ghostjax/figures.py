@@ -6,7 +6,8 @@ The panel is composed pixel by pixel with Pillow, the curves are a matplotlib Fi
 without pyplot. Imports no jax.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ EXAMPLES = 8  # rows of a panel
 CELL = 256  # an image is enlarged by the whole number that brings it nearest below
 MARGIN, GAP, HEADER, CAPTION = 24, 20, 84, 44  # pixels of the panel's layout
 DPI = 300  # the panel's, for print
+WHITE = np.iinfo(np.uint8).max
 INK, FAINT, GOOD, BAD = "#1b1b1b", "#666666", "#00509d", "#b3400b"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
@@ -55,42 +57,8 @@ def columns(arrays: Mapping[str, np.ndarray], bits: int | None) -> list[Column]:
       Cover, secret, stego, difference, perturbed stego, reconstruction, its low bits,
       revealed.
     """
-    cover, secret = arrays.get("cover"), arrays.get("secret")
-    stego, found = arrays.get("stego"), arrays.get("reconstruction")
-    answers = _answers(arrays)
-    made = [
-        _labelled("cover", "public image", arrays),
-        _labelled(
-            "secret", "sensitive image", arrays, () if "stego" in arrays else answers
-        ),
-    ]
-    if stego is not None:
-        title = f"stego, ζ = {bits}" if bits else "stego"
-        captions = answers or [Caption("")] * len(stego)
-        made.append(Column("stego", title, "secret in cover", stego, captions))
-    if stego is not None and cover is not None:
-        made.append(_difference(cover, stego, bits))
-    if "perturbed" in arrays and cover is not None:
-        shown = arrays["perturbed"]
-        against = _decibels(shown, cover)
-        made.append(Column("perturbed", "perturbed", "by GHOST+", shown, against))
-    if found is not None:
-        against = _decibels(found, secret)
-        title, by = "reconstruction", "by the attacker"
-        by += ", denoised" if arrays.get("denoised", 0) else ""
-        made.append(Column("reconstruction", title, by, found, against))
-    low = arrays.get("extracted")
-    if low is None and found is not None and stego is not None and bits:
-        low = low_bits(found, bits)
-    if low is not None:
-        title = f"its low {bits} bits" if bits else "extracted"
-        against = _decibels(low, secret)
-        made.append(Column("low_bits", title, "the attacker's secret", low, against))
-    if "revealed" in arrays:
-        shown = arrays["revealed"]
-        against = _decibels(shown, secret)
-        made.append(Column("revealed", "revealed", "by the receiver", shown, against))
-    return [column for column in made if column is not None and len(column.images)]
+    shown = [*_sent(arrays, bits), *_recovered(arrays, bits)]
+    return [column for column in shown if len(column.images)]
 
 
 def low_bits(images: np.ndarray, bits: int) -> np.ndarray:
@@ -101,13 +69,13 @@ def low_bits(images: np.ndarray, bits: int) -> np.ndarray:
 def difference_gain(cover: np.ndarray, stego: np.ndarray, bits: int | None) -> int:
     """The whole number that makes |stego - cover| visible.
 
-    With LSB it depends on zeta alone (255 // (2^zeta - 1)), so panels of one zeta can
+    With LSB it depends on zeta alone (WHITE // (2^zeta - 1)), so panels of one zeta can
     be compared; otherwise on the 99.5th percentile of the difference.
     """
     gap = np.abs(stego.astype(int) - cover)
     if bits and gap.max(initial=0) < 2**bits:
-        return 255 // (2**bits - 1)
-    return max(1, int(255 // max(1.0, np.percentile(gap, 99.5))))
+        return WHITE // (2**bits - 1)
+    return max(1, int(WHITE // max(1.0, np.percentile(gap, 99.5))))
 
 
 def panel(shown: Sequence[Column], examples: int = EXAMPLES) -> Image.Image:
@@ -122,8 +90,10 @@ def panel(shown: Sequence[Column], examples: int = EXAMPLES) -> Image.Image:
     for j, column in enumerate(shown):
         left, top = cell_corner(0, j, height, width)
         middle = left + width * scale // 2
-        _write(draw, (middle, top - 62), column.title, 25, INK, width * scale, True)
-        _write(draw, (middle, top - 28), column.subtitle, 20, FAINT, width * scale)
+        title = _Line(text=column.title, size=25, colour=INK, bold=True)
+        _write(draw, (middle, top - 62), title, width * scale)
+        subtitle = _Line(text=column.subtitle, size=20, colour=FAINT)
+        _write(draw, (middle, top - 28), subtitle, width * scale)
         for i in range(count):
             left, top = cell_corner(i, j, height, width)
             cell = _enlarged(column.images[i], scale)
@@ -131,7 +101,8 @@ def panel(shown: Sequence[Column], examples: int = EXAMPLES) -> Image.Image:
             draw.rectangle(box, outline="#b0b0b0")
             canvas.paste(cell, (left, top))
             text, colour = column.captions[i]
-            _write(draw, (middle, top + cell.height + 18), text, 21, colour, cell.width)
+            caption = _Line(text=text, size=21, colour=colour)
+            _write(draw, (middle, top + cell.height + 18), caption, cell.width)
     return canvas
 
 
@@ -150,6 +121,13 @@ def cell_corner(row: int, column: int, height: int, width: int) -> tuple[int, in
 def strip(images: np.ndarray) -> Image.Image:
     """Images side by side, one pixel per pixel, for measuring and for papers."""
     return _enlarged(np.concatenate(list(images), axis=1), 1)
+
+
+def png(image: Image.Image, **options: Any) -> bytes:
+    """A picture as the content of a PNG file; `options` are Pillow's."""
+    stream = BytesIO()
+    image.save(stream, "PNG", **options)
+    return stream.getvalue()
 
 
 def training(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
@@ -222,19 +200,84 @@ def finite(value: Any) -> bool:
     return number and bool(np.isfinite(value))
 
 
+def _sent(arrays: Mapping[str, np.ndarray], bits: int | None) -> Iterator[Column]:
+    """What the user has and sends."""
+    cover, stego = arrays.get("cover"), arrays.get("stego")
+    answers = _answers(arrays)
+    if cover is not None:
+        yield _labelled("cover", "public image", arrays)
+    if "secret" in arrays:
+        beside = () if stego is not None else answers
+        yield _labelled("secret", "sensitive image", arrays, beside)
+    if stego is not None:
+        yield Column(
+            name="stego",
+            title=f"stego, ζ = {bits}" if bits else "stego",
+            subtitle="secret in cover",
+            images=stego,
+            captions=answers or [Caption("")] * len(stego),
+        )
+    if stego is not None and cover is not None:
+        yield _difference(cover, stego, bits)
+    if "perturbed" in arrays and cover is not None:
+        yield Column(
+            name="perturbed",
+            title="perturbed",
+            subtitle="what enters the edge",
+            images=arrays["perturbed"],
+            captions=_decibels(arrays["perturbed"], cover),
+        )
+
+
+def _recovered(arrays: Mapping[str, np.ndarray], bits: int | None) -> Iterator[Column]:
+    """What the attacker and the receiver get of it."""
+    secret, rebuilt = arrays.get("secret"), arrays.get("reconstruction")
+    if rebuilt is not None:
+        denoised = ", denoised" if arrays.get("denoised", 0) else ""
+        yield Column(
+            name="reconstruction",
+            title="reconstruction",
+            subtitle=f"by the attacker{denoised}",
+            images=rebuilt,
+            captions=_decibels(rebuilt, secret),
+        )
+    low = arrays.get("extracted")
+    if low is None and rebuilt is not None and "stego" in arrays and bits:
+        low = low_bits(rebuilt, bits)
+    if low is not None:
+        yield Column(
+            name="low_bits",
+            title=f"its low {bits} bits" if bits else "extracted",
+            subtitle="the attacker's secret",
+            images=low,
+            captions=_decibels(low, secret),
+        )
+    if "revealed" in arrays:
+        yield Column(
+            name="revealed",
+            title="revealed",
+            subtitle="by the receiver",
+            images=arrays["revealed"],
+            captions=_decibels(arrays["revealed"], secret),
+        )
+
+
 def _labelled(
-    name: str, subtitle: str, arrays: Mapping[str, np.ndarray], answers=()
-) -> Column | None:
-    images, labels = arrays.get(name), arrays.get(f"{name}_label")
-    if images is None:
-        return None
-    if labels is None:
-        return Column(name, name, subtitle, images, [Caption("")] * len(images))
-    captions = [Caption(f"{name}: {label}") for label in labels]
-    if answers:
+    name: str,
+    subtitle: str,
+    arrays: Mapping[str, np.ndarray],
+    answers: Sequence[Caption] = (),
+) -> Column:
+    images, labels = arrays[name], arrays.get(f"{name}_label")
+    captions = [Caption("")] * len(images)
+    if labels is not None:
+        captions = [Caption(f"{name}: {label}") for label in labels]
+    if labels is not None and answers:
         both = zip(captions, answers, strict=True)
         captions = [Caption(f"{c.text}, {a.text}", a.colour) for c, a in both]
-    return Column(name, name, subtitle, images, captions)
+    return Column(
+        name=name, title=name, subtitle=subtitle, images=images, captions=captions
+    )
 
 
 def _answers(arrays: Mapping[str, np.ndarray]) -> list[Caption]:
@@ -252,10 +295,12 @@ def _answers(arrays: Mapping[str, np.ndarray]) -> list[Caption]:
 def _difference(cover: np.ndarray, stego: np.ndarray, bits: int | None) -> Column:
     gain = difference_gain(cover, stego, bits)
     gap = np.abs(stego.astype(int) - cover)
-    shown = np.minimum(255, gap * gain).astype(np.uint8)
-    captions = _decibels(stego, cover)
     return Column(
-        "difference", f"difference × {gain}", "|stego − cover|", shown, captions
+        name="difference",
+        title=f"difference × {gain}",
+        subtitle="|stego − cover|",
+        images=np.minimum(WHITE, gap * gain).astype(np.uint8),
+        captions=_decibels(stego, cover),
     )
 
 
@@ -265,7 +310,7 @@ def _decibels(images: np.ndarray, truth: np.ndarray | None) -> list[Caption]:
         return [Caption("")] * len(images)
     error = ((images.astype(float) - truth) ** 2).mean(axis=(1, 2, 3))
     with np.errstate(divide="ignore"):
-        values = 10 * np.log10(255**2 / error)
+        values = 10 * np.log10(WHITE**2 / error)
     shown = ["∞ dB" if np.isinf(v) else f"{v:.1f} dB" for v in values]
     return [Caption(text, FAINT) for text in shown]
 
@@ -276,12 +321,23 @@ def _enlarged(image: np.ndarray, scale: int) -> Image.Image:
     return Image.fromarray(np.broadcast_to(square, (*square.shape[:2], 3)).copy())
 
 
-def _write(draw, middle, text, size, colour, width, bold=False) -> None:
+class _Line(NamedTuple):
+    """Words in the panel."""
+
+    text: str
+    size: int  # of the font, pixels, at most
+    colour: str
+    bold: bool = False
+
+
+def _write(
+    draw: ImageDraw.ImageDraw, middle: tuple[int, int], line: _Line, width: int
+) -> None:
     """Centred text, made smaller until it fits the width."""
-    file = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", file)
+    file = "DejaVuSans-Bold.ttf" if line.bold else "DejaVuSans.ttf"
+    path, size = Path(matplotlib.get_data_path(), "fonts", "ttf", file), line.size
     font = ImageFont.truetype(path, size)
-    while size > 6 and draw.textlength(text, font) > width + GAP - 4:
+    while size > 6 and draw.textlength(line.text, font) > width + GAP - 4:
         size -= 1
         font = ImageFont.truetype(path, size)
-    draw.text(middle, text, fill=colour, font=font, anchor="mm")
+    draw.text(middle, line.text, fill=line.colour, font=font, anchor="mm")

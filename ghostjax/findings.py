@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from math import sqrt
 from typing import NamedTuple
 
+from ghostjax.intervals import Z95
 from ghostjax.tables import BASELINES, NONE, Row, cell, count, number
 
 CLEARLY = 1.0  # points, at least, that an accuracy must stand above a control
@@ -22,7 +23,6 @@ ATTACKED = {
     "extracted_before": BEFORE,
 }
 """The pictures that an attacker may end with, and what they are."""
-_MORE = ("secret", "label")  # what a GHOST+ generator may see that no stego shows
 
 
 class Way(NamedTuple):
@@ -38,12 +38,12 @@ def subject(row: Row) -> str:
     stego = row.get("stego") if _hidden(row) else None
     if stego and row.get("bits"):
         stego = f"{stego} ζ = {row['bits']}"
-    said = {
+    settings = {
         "data": row.get("data"), "network": row.get("network"),
         "cut": row.get("cut"), "defense": row.get("defense"), "stego": stego,
         "γ": row.get("gamma"), "attack": row.get("attack"), "seed": row.get("seed"),
     }  # fmt: skip
-    return " · ".join(f"{k} {v}" for k, v in said.items() if v not in (None, ""))
+    return " · ".join(f"{k} {v}" for k, v in settings.items() if v not in (None, ""))
 
 
 def verdict(row: Row) -> str:
@@ -132,19 +132,19 @@ def uses_secret(row: Row) -> bool:
 
 
 def _hidden(row: Row) -> bool:
-    return row.get("defense") != "plain" and bool(row.get("stego", True))
+    return bool(row.get("stego", True))
 
 
 def ways(row: Row) -> list[Way]:
     """The attacker's ways to the secret that the row has, the best, by SSIM, first."""
-    found = []
+    measured = []
     for name, words in ATTACKED.items():
         likeness = number(row, f"ssim_{name}_secret_mean")
         decibels = number(row, f"psnr_{name}_secret_mean")
         if decibels is not None or likeness is not None:
-            found.append(Way(likeness, decibels, words))
+            measured.append(Way(likeness, decibels, words))
     least = -1.0, float("-inf")
-    return sorted(found, key=lambda way: _rank(way, least), reverse=True)
+    return sorted(measured, key=lambda way: _rank(way, least), reverse=True)
 
 
 def _rank(way: Way, least: tuple[float, float]) -> tuple[float, float]:
@@ -152,13 +152,13 @@ def _rank(way: Way, least: tuple[float, float]) -> tuple[float, float]:
 
 
 def _attacker(row: Row) -> str:
-    found = ways(row)
-    if not found:
+    pictures = ways(row)
+    if not pictures:
         return ""
-    likeness, decibels, words = found[0]
+    likeness, decibels, words = pictures[0]
     shown = [] if decibels is None else [f"{decibels:.1f} dB"]
     shown += [] if likeness is None else [f"SSIM {likeness:.3f}"]
-    best = f"best pictures ({words})" if len(found) > 1 else "pictures"
+    best = f"best pictures ({words})" if len(pictures) > 1 else "pictures"
     said = f"the attacker's {best} have {' / '.join(shown)} against the secret"
     return f"{said} on average{_nothing(row)}"
 
@@ -167,21 +167,21 @@ def _nothing(row: Row) -> str:
     """Says so where a picture without any feature has as good a PSNR and SSIM."""
     best = []
     for score in ("psnr", "ssim"):
-        found = [number(row, f"{score}_{name}_secret_mean") for name in ATTACKED]
+        scores = (number(row, f"{score}_{name}_secret_mean") for name in ATTACKED)
+        attacked = [value for value in scores if value is not None]
         guessed = {
             name: value
             for name in BASELINES
             if (value := number(row, f"{score}_{name}_secret_mean")) is not None
             and name != "constant"  # which the attacker does not have
         }
-        found = [value for value in found if value is not None]
-        if not found or not guessed or max(found) > max(guessed.values()):
+        if not attacked or not guessed or max(attacked) > max(guessed.values()):
             return ""
         name = max(guessed, key=guessed.__getitem__)
         shown = cell(f"{score}_", guessed[name])
         best.append(f"{score.upper()} {shown} ({BASELINES[name]})")
     return (
-        f": he has recovered nothing, for without looking at any feature he has "
+        f": it has recovered nothing, for without looking at any feature it has "
         f"{' and '.join(best)}"
     )
 
@@ -189,7 +189,7 @@ def _nothing(row: Row) -> str:
 def _above(row: Row, control: str) -> bool:
     """Whether the secret accuracy stands clearly above a control (or one is missing).
 
-    Clearly: by a point and by 1.96 standard errors of the difference.
+    Clearly: by a point and by what a 95 % interval of the difference allows.
     """
     secret, other = number(row, "accuracy_secret"), number(row, control)
     if secret is None or other is None:
@@ -198,11 +198,12 @@ def _above(row: Row, control: str) -> bool:
     for key, percent in (("accuracy_secret", secret), (control, other)):
         images = count(row, key) or count(row, "accuracy_secret")
         variance += percent * (100 - percent) / images if images else 0.0
-    return secret - other > max(CLEARLY, 1.96 * sqrt(max(0.0, variance)))
+    return secret - other > max(CLEARLY, Z95 * sqrt(max(0.0, variance)))
 
 
 def _other_cautions(row: Row) -> list[str]:
-    """Cautions about public accuracy, clean covers and the attacker's pictures."""
+    """Cautions about public accuracy, clean covers and the attacker's pictures, and the
+    defense's own."""
     said = []
     public = number(row, "accuracy_public")
     target = number(row, "target_accuracy_public")
@@ -214,12 +215,8 @@ def _other_cautions(row: Row) -> list[str]:
     called = number(row, "covers_called_sensitive") if _hidden(row) else None
     if called is not None and called > CALLED_SENSITIVE:
         said.append(f"{called:.2f} % of clean covers are called sensitive.")
-    if row.get("defense.sees") in _MORE or row.get("defense.generators") == "label":
-        said.append(
-            "The generator was told more than the stego shows, the secret or its "
-            "label: the accuracy says how strong its perturbations are, not how well "
-            "stegos are read."
-        )
+    if row.get("defense_caution"):
+        said.append(str(row["defense_caution"]))
     for name, words in ATTACKED.items():
         likeness = number(row, f"ssim_{name}_secret_mean")
         if likeness is not None and likeness >= RESEMBLES:

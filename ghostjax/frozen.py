@@ -74,18 +74,18 @@ def freeze(
     chain = _pool_first(chain)
     if not runtime.on_cpu():
         return chain, variables
-    layers, made, inside = [], dict(variables), tuple(image_shape)
+    layers, frozen, inside = [], dict(variables), tuple(image_shape)
     for (name, layer), row in zip(chain, describe(chain, image_shape), strict=True):
         if isinstance(layer, Conv):
             tile = _tile(inside[-1], layer.features, row.shape[1])
             if tile:
                 params = variables[name]["params"]
                 kernel = _bands(params["kernel"], tile)
-                made[name] = {"params": {**params, "kernel": kernel}}
+                frozen[name] = {"params": {**params, "kernel": kernel}}
             layer = FrozenConv(layer.features, layer.size, layer.padding, tile)
         layers.append((name, layer))
         inside = row.shape
-    return tuple(layers), made
+    return tuple(layers), frozen
 
 
 def _pool_first(chain: Chain) -> Chain:

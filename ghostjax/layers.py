@@ -87,8 +87,12 @@ class ConvTranspose(nn.Module):
         around, between = self.size - 1, self.stride - 1
         borders = [(0, 0, 0), *[(around, around, between)] * 2, (0, 0, 0)]
         x = jax.lax.pad(x, jnp.zeros((), x.dtype), borders)
-        own = (self.features, self.size, "VALID", self.initialisation)
-        return Conv(*own, name="conv")(x)
+        return Conv(
+            features=self.features,
+            size=self.size,
+            initialisation=self.initialisation,
+            name="conv",
+        )(x)
 
     def flops(self, inside: Shape, outside: Shape) -> int:
         return 2 * self.size**2 * prod(inside) * self.features

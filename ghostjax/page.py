@@ -3,10 +3,12 @@
 import html
 from base64 import b64encode
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from ghostjax import files
 from ghostjax.tables import Table
 
 
@@ -52,8 +54,10 @@ def table(shown: Table) -> str:
 
 def chart(figure: Figure, path: Path, name: str, caption: str) -> str:
     """A chart as HTML, also saved as a PNG at `path`."""
-    figure.savefig(path, dpi=160)
-    return picture(path.read_bytes(), name, caption)
+    png = BytesIO()
+    figure.savefig(png, dpi=160, format="png")
+    files.write_bytes(path, png.getvalue())
+    return picture(png.getvalue(), name, caption)
 
 
 def picture(png: bytes, name: str, caption: str, kind: str = "chart") -> str:

@@ -34,11 +34,11 @@ def progress(console: Console, part: str, total: int) -> Iterator[OnChunk]:
         )
 
 
-def _status(total: int) -> OnChunk:
+def _status(total: int) -> Callable[[int, Mapping[str, np.ndarray]], str]:
     # The first chunk compiles, so the rate is counted from its end.
     first: list[tuple[float, int]] = []
 
-    def text(done, metrics):
+    def text(done: int, metrics: Mapping[str, np.ndarray]) -> str:
         means = (f"{name} {np.mean(values):.4f}" for name, values in metrics.items())
         now, line = time.monotonic(), "  ".join(means)
         if not first:

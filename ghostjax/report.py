@@ -9,17 +9,12 @@ under "other". Imports no jax.
 import html
 import json
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
-
-from ghostjax import charts, figures, findings, page, tables, tradeoff
+from ghostjax import charts, figures, files, findings, page, tables, tradeoff
+from ghostjax.results import joined
+from ghostjax.results import read_labels as read_labels
+from ghostjax.results import read_row as read_row
 from ghostjax.tables import Row, Table
 
 SETTINGS = (
@@ -52,13 +47,11 @@ def write_report(folder: Path) -> Path:
     row = read_row(folder)
     body = [page.heading(str(row.get("name", folder.name)), findings.subject(row))]
     body += _words(row) + _panel(folder)
-    body += [page.table(table) for table in tables.tables(row)]
+    body += [page.table(table) for table in tables.tables(row, read_labels(folder))]
     body += _training(folder)
     body += _environment(folder) + _config(folder)
     path = folder / "report.html"
-    path.write_text(
-        page.page(str(row.get("name", folder.name)), body), encoding="utf-8"
-    )
+    files.write_text(path, page.page(str(row.get("name", folder.name)), body))
     return path
 
 
@@ -79,25 +72,18 @@ def compare(folders: Sequence[Path], output: Path) -> Path:
     if not folders:
         raise ValueError("nothing to compare: give at least one finished run folder")
     rows = [{"folder": str(folder), **read_row(folder)} for folder in folders]
+    labels = read_labels(*folders)
     pictures = output / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
-    joined = _arrow(rows)
-    pa.parquet.write_table(joined, output / "comparison.parquet")
-    pa.csv.write_csv(joined, output / "comparison.csv")
+    table = joined(rows, labels)
+    files.write_parquet(output / "comparison.parquet", table)
+    files.write_csv(output / "comparison.csv", table)
     keys = varying(rows)
     body = [page.heading(f"{len(rows)} runs compared", _shared(rows[0], keys))]
-    told = {tuple(str(row.get(key)) for key in (*keys, *_DRAWS)) for row in rows}
-    if len(told) < len(rows):
+    shown = {tuple(str(row.get(key)) for key in (*keys, *_DRAWS)) for row in rows}
+    if len(shown) < len(rows):
         body.append(page.paragraph("caution", _ALIKE))
-    points = tradeoff.points(rows, keys)
-    if points:
-        table, path = tradeoff.table(points), pictures / "tradeoff.png"
-        figure = tradeoff.figure(points)
-        body.append(page.chart(figure, path, table.title, tradeoff.CAPTION))
-        body.append(page.table(table))
-        if (figure := tradeoff.budgets(points)) is not None:
-            path, title = pictures / "budgets.png", "Accuracy over each rival's budget"
-            body.append(page.chart(figure, path, title, tradeoff.BUDGETS_CAPTION))
+    body += _tradeoff(tradeoff.points(rows, keys, labels), pictures)
     for chart in charts.charts(rows, keys):
         path = pictures / f"{chart.name}.png"
         body.append(page.chart(chart.figure, path, chart.title, chart.caption))
@@ -106,7 +92,7 @@ def compare(folders: Sequence[Path], output: Path) -> Path:
         body += [f"<h2>{html.escape(folder.name)}</h2>", *_words(row)]
         body += _small_panel(folder)
     path = output / "report.html"
-    path.write_text(page.page(f"{len(rows)} runs compared", body), encoding="utf-8")
+    files.write_text(path, page.page(f"{len(rows)} runs compared", body))
     return path
 
 
@@ -114,42 +100,12 @@ def varying(rows: Sequence[Row]) -> list[str]:
     """The settings that tell the runs apart, and the config keys ("defense.steps") that
     tell those of the same settings apart."""
     keys = dict.fromkeys((*SETTINGS, *(k for row in rows for k in row if "." in k)))
-    kinds = [tuple(row.get(k) for k in SETTINGS) for row in rows]
-    none = [()] * len(rows)
-    return [
-        key
-        for key in keys
-        if tables.varies([row.get(key) for row in rows], kinds if "." in key else none)
-    ]
+    return tables.telling(rows, list(keys), [key for key in keys if "." in key])
 
 
 def summary(row: Row) -> list[tuple[str, str]]:
     """The few lines, (label, text), that the command line prints after a run."""
     return findings.summary(row)
-
-
-def read_row(folder: Path) -> dict[str, Any]:
-    """The result row of a finished run.
-
-    Raises:
-      ValueError: no row (the run is not finished), or a damaged one.
-    """
-    path = folder / "row.parquet"
-    if not path.is_file():
-        config = folder / "config.toml"
-        if not config.is_file():
-            raise ValueError(f"{folder} is not a run folder: it has no row.parquet")
-        raise ValueError(
-            f"{folder} has no row.parquet: the run is not finished; "
-            f"finish it with: ghostjax run {config} --output {folder.parent}"
-        )
-    try:
-        rows = pa.parquet.read_table(path).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    if len(rows) != 1:
-        raise ValueError(f"{path} has {len(rows)} rows: a run's has one")
-    return rows[0]
 
 
 _ALIKE = (
@@ -164,6 +120,19 @@ def _words(row: Row) -> list[str]:
     return [page.paragraph("verdict", findings.verdict(row)), *cautions]
 
 
+def _tradeoff(points: Sequence[tradeoff.Point], pictures: Path) -> list[str]:
+    """Defenses side by side; nothing where there are no points."""
+    if not points:
+        return []
+    table, path = tradeoff.table(points), pictures / "tradeoff.png"
+    figure = tradeoff.figure(points)
+    body = [page.chart(figure, path, table.title, tradeoff.CAPTION), page.table(table)]
+    if (figure := tradeoff.budgets(points)) is not None:
+        path, title = pictures / "budgets.png", "Accuracy over each rival's budget"
+        body.append(page.chart(figure, path, title, tradeoff.BUDGETS_CAPTION))
+    return body
+
+
 def _panel(folder: Path) -> list[str]:
     """The panel and the strips, written; nothing where the run left no images."""
     shown = _columns(folder)
@@ -171,12 +140,15 @@ def _panel(folder: Path) -> list[str]:
         return []
     pictures = folder / "pictures"
     pictures.mkdir(exist_ok=True)
-    dots = (figures.DPI, figures.DPI)
-    figures.panel(shown).save(pictures / "panel.png", dpi=dots)
+    panel = figures.png(figures.panel(shown), dpi=(figures.DPI, figures.DPI))
+    files.write_bytes(pictures / "panel.png", panel)
     for column in shown:
-        figures.strip(column.images).save(pictures / f"{column.name}.png")
-    data, name = (pictures / "panel.png").read_bytes(), _panel_name(shown)
-    return ["<h2>Pictures</h2>", page.picture(data, name, _PANEL, "wide")]
+        strip = figures.png(figures.strip(column.images))
+        files.write_bytes(pictures / f"{column.name}.png", strip)
+    return [
+        "<h2>Pictures</h2>",
+        page.picture(panel, _panel_name(shown), _PANEL, "wide"),
+    ]
 
 
 def _small_panel(folder: Path) -> list[str]:
@@ -184,20 +156,15 @@ def _small_panel(folder: Path) -> list[str]:
     shown = _columns(folder)
     if not shown:
         return []
-    data = BytesIO()
-    figures.panel(shown, 3).save(data, "PNG")
-    return [page.picture(data.getvalue(), _panel_name(shown), "", "wide")]
+    panel = figures.png(figures.panel(shown, 3))
+    return [page.picture(panel, _panel_name(shown), "", "wide")]
 
 
 def _columns(folder: Path) -> list[figures.Column]:
     path = folder / "arrays.npz"
     if not path.is_file():
         return []
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    arrays = files.read_npz(path)
     return figures.columns(arrays, int(arrays.get("bits", 0)) or None)
 
 
@@ -217,7 +184,7 @@ def _training(folder: Path) -> list[str]:
     """The curves of metrics.jsonl; a line torn by a kill is skipped and counted."""
     path = folder / "metrics.jsonl"
     records, torn = [], 0
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    for line in files.read_text(path).splitlines() if path.is_file() else ():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
@@ -240,12 +207,10 @@ def _environment(folder: Path) -> list[str]:
     path = folder / "environment.json"
     if not path.is_file():
         return []
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    lines = [(str(key), tables.text(value)) for key, value in found.items()]
-    return [page.table(Table("Environment", ("", ""), lines))]
+    facts = files.read_json(path)
+    lines = [(str(key), tables.text(value)) for key, value in facts.items()]
+    table = Table(title="Environment", head=("", ""), lines=lines)
+    return [page.table(table)]
 
 
 def _config(folder: Path) -> list[str]:
@@ -254,7 +219,7 @@ def _config(folder: Path) -> list[str]:
         return []
     return [
         "<h2>Config</h2>",
-        f"<pre>{html.escape(path.read_text(encoding='utf-8'))}</pre>",
+        f"<pre>{html.escape(files.read_text(path))}</pre>",
     ]
 
 
@@ -268,21 +233,9 @@ def _side_by_side(rows: Sequence[Row], varying: Sequence[str]) -> Table:
         [Path(row["folder"]).name, *(tables.cell(key, row.get(key)) for key in keys)]
         for row in rows
     ]
-    return Table("Results", head, lines)
+    return Table(title="Results", head=head, lines=lines)
 
 
 def _shared(row: Row, varying: Sequence[str]) -> str:
-    same = [k for k in SETTINGS if k not in varying and row.get(k) is not None]
-    return "the same in all: " + ", ".join(f"{key} {row[key]}" for key in same)
-
-
-def _arrow(rows: Sequence[Row]) -> pa.Table:
-    """The union of the columns; one of mixed kinds becomes text."""
-    made = {}
-    for name in {key: None for row in rows for key in row}:
-        values = [row.get(name) for row in rows]
-        try:
-            made[name] = pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            made[name] = pa.array([None if v is None else str(v) for v in values])
-    return pa.table(made)
+    alike = [k for k in SETTINGS if k not in varying and row.get(k) is not None]
+    return "the same in all: " + ", ".join(f"{key} {row[key]}" for key in alike)

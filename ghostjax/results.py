@@ -1,71 +1,170 @@
-"""What a finished run leaves in its folder, besides its config."""
+"""What a finished run leaves in its folder, besides its config. Imports no jax."""
 
-import csv
-import json
+import dataclasses
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 
-from ghostjax import environment
+from ghostjax import environment, files
 from ghostjax.sections import Config
+from ghostjax.tables import Label, Labels, Row
+
+if TYPE_CHECKING:
+    from ghostjax.base import Column
+
+
+class Outcome(NamedTuple):
+    """What a run has found out."""
+
+    row: Row  # flat columns of numbers and strings
+    metrics: Mapping[str, Mapping[str, Any]]  # part -> name -> one value a step [steps]
+    arrays: Mapping[str, np.ndarray]  # examples for pictures
+    columns: "Sequence[Column]" = ()  # what the defense says of itself, for the row
 
 
 def write(
-    folder: Path,
-    row: Mapping[str, Any],
-    metrics: Mapping[str, Mapping[str, Any]],
-    arrays: Mapping[str, np.ndarray],
-    about: Mapping[str, Any],
-    began: float,
+    folder: Path, outcome: Outcome, about: Mapping[str, Any], began: float
 ) -> None:
     """Writes environment.json, metrics.jsonl, arrays.npz, row.csv and row.parquet.
 
     Args:
       folder: the run folder.
-      row: flat columns of numbers and strings.
-      metrics: part -> name -> one value a step [steps].
-      arrays: examples for pictures.
-      about: what environment.json tells besides versions and device.
+      outcome: what they hold. The columns that a defense says of itself join the row,
+        their labels and units the metadata of row.parquet's fields.
+      about: what environment.json says besides versions and device.
       began: `time.time()` when the run started.
+
+    Raises:
+      FileError: the folder cannot be written.
     """
-    told = {
+    description = {
         **environment.describe(),
         **about,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
         "seconds": round(time.time() - began, 1),
     }
-    (folder / "environment.json").write_text(json.dumps(told, indent=1))
-    with (folder / "metrics.jsonl").open("w") as lines:
-        for part, history in metrics.items():
-            for record in _records(part, history):
-                lines.write(json.dumps(record) + "\n")
-    np.savez(folder / "arrays.npz", **arrays)
-    with (folder / "row.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        writer.writeheader()
-        writer.writerow(row)
-    # The row comes last and whole: with it the run counts as finished.
-    writing = folder / "row.parquet.writing"
-    pyarrow.parquet.write_table(pa.Table.from_pylist([dict(row)]), writing)
-    writing.rename(folder / "row.parquet")
+    files.write_json(folder / "environment.json", description)
+    records = [r for part in outcome.metrics.items() for r in _records(*part)]
+    files.write_jsonl(folder / "metrics.jsonl", records)
+    files.write_npz(folder / "arrays.npz", outcome.arrays)
+    said = {column.name: column.value for column in outcome.columns}
+    labels = {
+        column.name: Label(column.label, column.unit, column.budget)
+        for column in outcome.columns
+    }
+    table = joined([{**outcome.row, **said}], labels)
+    files.write_csv(folder / "row.csv", table)
+    # The row comes last: with it the run counts as finished.
+    files.write_parquet(folder / "row.parquet", table)
+
+
+def read_row(folder: Path) -> dict[str, Any]:
+    """The result row of a finished run.
+
+    Raises:
+      ValueError: no row (the run is not finished), or a damaged one.
+    """
+    rows = _read(folder).to_pylist()
+    if len(rows) != 1:
+        raise ValueError(
+            f"{folder / 'row.parquet'} has {len(rows)} rows: a run's has 1"
+        )
+    return rows[0]
+
+
+def read_labels(*folders: Path) -> Labels:
+    """What the defenses of finished runs call the columns that they added to the rows.
+
+    Raises:
+      ValueError: see `read_row`.
+    """
+    labels: dict[str, Label] = {}
+    for folder in folders:
+        for field in _read(folder).schema:
+            facts = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
+            if "label" in facts:
+                budget = facts.get("budget") == "yes"
+                labels[field.name] = Label(
+                    facts["label"], facts.get("unit", ""), budget
+                )
+    return labels
+
+
+def joined(rows: Sequence[Row], labels: Labels) -> pa.Table:
+    """Rows as a table of all their columns; one of mixed kinds becomes text."""
+    fields, arrays = [], []
+    for name in {key: None for row in rows for key in row}:
+        values = [row.get(name) for row in rows]
+        try:
+            array = pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            array = pa.array([None if v is None else str(v) for v in values])
+        field = pa.field(name, array.type)
+        if name in labels:
+            label, unit, budget = labels[name]
+            budget = "yes" if budget else "no"
+            field = field.with_metadata(
+                {"label": label, "unit": unit, "budget": budget}
+            )
+        fields.append(field)
+        arrays.append(array)
+    return pa.table(arrays, pa.schema(fields))
 
 
 def config_columns(config: Config) -> dict[str, Any]:
-    """Every key of the config as a column, "defense.steps", to compare runs by."""
-    return {
-        f"{section}.{key}": " ".join(map(str, value))
-        if isinstance(value, tuple)
-        else value
-        for section in ("target", "stego", "defense", "attacker", "attack", "denoise")
-        for key, value in asdict(getattr(config, section)).items()
-        if key not in ("name", "cut", "network")
-    }
+    """Every key of the config as a column, "defense.steps", to compare runs by.
+
+    Left out are those that stand in the row under a name of their own, and those of
+    the device, which change no result.
+    """
+    columns = {}
+    for section in dataclasses.fields(config):
+        record = getattr(config, section.name)
+        if section.name not in _NO_RESULT and dataclasses.is_dataclass(record):
+            columns |= dict(_leaves(record, section.name))
+    return {key: v for key, v in columns.items() if key not in _ELSEWHERE}
+
+
+_NO_RESULT = ("device",)
+_ELSEWHERE = {
+    "data.name": "data",
+    "data.gamma": "gamma",
+    "data.sensitive_labels": "sensitive_labels",
+    "target.network": "network",
+    "stego.name": "stego",
+    "defense.name": "defense",
+    "defense.cut": "cut",
+    "attack.name": "attack",
+    "denoise.name": "denoise",
+}
+"""Key of the config -> column of the row that holds it."""
+
+
+def _leaves(record: Any, above: str) -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of a record and of the records in it."""
+    for field in dataclasses.fields(record):
+        key, value = f"{above}.{field.name}", getattr(record, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _leaves(value, key)
+        else:
+            yield key, " ".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def _read(folder: Path) -> pa.Table:
+    path = folder / "row.parquet"
+    if path.is_file():
+        return files.read_parquet(path)
+    config = folder / "config.toml"
+    if not config.is_file():
+        raise ValueError(f"{folder} is not a run folder: it has no row.parquet")
+    raise ValueError(
+        f"{folder} has no row.parquet: the run is not finished; "
+        f"finish it with: ghostjax run {config} --output {folder.parent}"
+    )
 
 
 def _records(part: str, history: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -73,7 +172,7 @@ def _records(part: str, history: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not history:
         return []
     values = {name: np.asarray(value) for name, value in history.items()}
-    steps = len(values["loss"])
+    steps = len(next(iter(values.values())))
     ends = np.unique(np.linspace(0, steps, min(steps, 200) + 1).astype(int))
     return [
         {

@@ -4,19 +4,40 @@ Accuracies are percent with a count beside them (`accuracy_secret`,
 `accuracy_secret_n`); image quality comes as `<name>_mean`, `_low`, `_high` (95 %
 interval of the mean), `_n` (finite values), `_infinite` and `_undefined`. Any column
 may be missing. A column that is named nowhere here is placed by its prefix (accuracy_,
-control_, psnr_, psnr8_, ssim_, ssim7_, seconds_) or shown under "other", so new
-defenses and attacks need no change.
+control_, psnr_, psnr8_, ssim_, ssim7_, seconds_) or shown under "other"; one that a
+defense says of itself comes with its label and unit (`Labels`). So new defenses and
+attacks need no change.
 """
 
-from collections.abc import Mapping, Sequence
-from math import isfinite, sqrt
+from collections.abc import Collection, Mapping, Sequence
+from math import isfinite
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ghostjax.intervals import proportion
+
 Row = Mapping[str, Any]
 
+
+class Label(NamedTuple):
+    """What a defense calls a column that it added to the row (`base.Column`)."""
+
+    text: str
+    unit: str = ""
+    budget: bool = False  # defenses are compared over it
+
+    def words(self) -> str:
+        """Text and unit, for an axis or a head."""
+        return f"{self.text}, {self.unit}" if self.unit else self.text
+
+
+Labels = Mapping[str, Label]  # column -> label
+NO_LABELS: Labels = MappingProxyType({})
 NONE = "–"
+ABSENT = (None, "", "none")
+"""Values of a setting that names what is not there."""
 _LABELS = {
     "accuracy_secret": "secret images",
     "control_constant_answer": "control: best constant answer",
@@ -29,19 +50,15 @@ _LABELS = {
     "target_accuracy_all": "target network, all labels",
     "target_accuracy_secret": "target network, secrets unhidden",
     "covers_called_sensitive": "clean covers called sensitive",
-    "epsilon_published": "ε as ARDEN publishes it, for one value (no guarantee), nats",
-    "epsilon_l1_vector": "ε of the whole noisy vector, nats",
-    "inverse_snr": "1/SNR of the learned noise",
-    "inverse_snr_start": "1/SNR before training",
     "bits": "bits (ζ)",
     "gamma": "γ (sensitive : public)",
     "accuracy_secret_n": "test secrets",
+    "defense_caution": "caution of the defense",
 }
 _SETTINGS = (
     "name", "hash", "data", "network", "target_parameters", "cut", "edge_layers",
     "defense", "stego", "bits", "gamma", "sensitive_labels", "public_labels",
-    "seed", "attack", "attack_steps", "bound", "epsilon_published",
-    "epsilon_l1_vector", "inverse_snr", "inverse_snr_start",
+    "seed", "attack", "denoise", "defense_caution",
 )  # fmt: skip
 _PARTS = ("_mean", "_low", "_high", "_n", "_infinite", "_undefined", "_max", "_min")
 _SCORES = {
@@ -70,13 +87,19 @@ class Table(NamedTuple):
     note: str = ""
 
 
-def tables(row: Row) -> list[Table]:
-    """The whole row in groups; every column is in exactly one of them."""
+def tables(row: Row, labels: Labels = NO_LABELS) -> list[Table]:
+    """The whole row in groups; every column is in exactly one of them.
+
+    Args:
+      row: a result row.
+      labels: of the columns that the defense says of itself.
+    """
     bases = list({_base(row, key): None for key in row})
     settings = [key for key in _SETTINGS if key in bases]
     settings += [key for key in bases if "." in key]  # config keys: "defense.steps"
-    utility = [key for key in _LABELS if key in bases and key not in settings]
-    known = {*settings, *utility}
+    said = [key for key in labels if key in bases and key not in settings]
+    utility = [k for k in _LABELS if k in bases and k not in (*settings, *said)]
+    known = {*settings, *said, *utility}
     utility += _starting(bases, known, "accuracy_", "control_", "target_accuracy_")
     cost = _starting(bases, known, "seconds_")
     quality = _starting(bases, known, *(f"{score}_" for score in _SCORES))
@@ -86,32 +109,40 @@ def tables(row: Row) -> list[Table]:
     trivial = [f"{name}_secret" for name in BASELINES if f"{name}_secret" in pairs]
     attacked = [pair for pair in pairs if pair not in (*_HIDING, *trivial)]
     head = ("accuracy", "percent", "95 % interval", "test images")
-    made = [
-        Table("Utility", head, [_share_line(row, key) for key in utility], _WILSON),
-        _quality_table("Invisibility, and what the receiver reads", row, hiding, _NOTE),
-        _quality_table("What the attacker got", row, attacked, "" if hiding else _NOTE),
+    account = [(label(key, labels), cell(key, row[key], labels)) for key in said]
+    hidden, got = "Invisibility, and what the receiver reads", "What the attacker got"
+    note = "" if hiding else _NOTE
+    groups = [
+        _table("Utility", [_share_line(row, key) for key in utility], head, _WILSON),
+        _quality_table(hidden, row, hiding, _NOTE),
+        _quality_table(got, row, attacked, note),
         _quality_table("Without looking at any feature", row, trivial, _TRIVIAL),
-        Table("Other", ("", ""), [(label(key), _measured(row, key)) for key in other]),
-        Table("Cost", ("", ""), [(label(k), cell(k, row.get(k))) for k in cost]),
-        Table("Settings", ("", ""), [(label(k), cell(k, row[k])) for k in settings]),
+        _table("What the defense says of itself", account),
+        _table("Other", [(label(key), _measured(row, key)) for key in other]),
+        _table("Cost", [(label(k), cell(k, row.get(k))) for k in cost]),
+        _table("Settings", [(label(k), cell(k, row[k])) for k in settings]),
     ]
-    return [table for table in made if table.lines]
+    return [table for table in groups if table.lines]
 
 
-def label(key: str) -> str:
+def label(key: str, labels: Labels = NO_LABELS) -> str:
     """A column's name as a reader wants it."""
+    if key in labels:
+        return labels[key].text
     score, _, pair = key.removesuffix("_mean").partition("_")
     if score in _SCORES and pair:
         return f"{_SCORES[score]}, {_against(pair)}"
     return _LABELS.get(key, key.replace("_", " "))
 
 
-def cell(key: str, value: Any) -> str:
-    """A value with the decimals and the unit that its column's name calls for."""
+def cell(key: str, value: Any, labels: Labels = NO_LABELS) -> str:
+    """A value with the decimals and the unit that its column calls for."""
     if not _is_number(value):
         return text(value)
     if not isfinite(value):
         return "∞" if value > 0 else NONE
+    if key in labels:
+        return f"{text(value)} {labels[key].unit}".rstrip()
     if key.endswith("_n") or key == "target_parameters":
         return f"{int(value):,}"
     if "accuracy" in key or key.startswith(("control_", "covers_called_")):
@@ -171,13 +202,37 @@ def attackers(key: str) -> bool:
     return key.partition(".")[0] in ("attack", "denoise", "attacker")
 
 
-def varies(values: Sequence[Any], kinds: Sequence[Any]) -> bool:
-    """Whether values differ among those of one kind: the steps of two trainings of
-    ARDEN tell runs apart, ARDEN's beside GHOST's do not."""
-    found: dict[Any, set[str]] = {}
-    for value, kind in zip(values, kinds, strict=True):
-        found.setdefault(kind, set()).add(str(value))
-    return any(len(own) > 1 for own in found.values())
+def telling(
+    rows: Sequence[Row], keys: Sequence[str], inner: Collection[str]
+) -> list[str]:
+    """Those keys that tell rows apart and do not follow from others.
+
+    Args:
+      rows: a mapping for each experiment; a key that is missing has no value.
+      keys: what may vary.
+      inner: those of them that may follow from the others. Such a key counts only
+        where it differs among rows that are alike in all others: the steps of two
+        trainings of one defense tell runs apart, those of two defenses do not.
+    """
+    outer = [key for key in keys if key not in inner]
+    kinds = [tuple(str(row.get(key)) for key in outer) for row in rows]
+
+    def differs(key: str) -> bool:
+        values = [str(row.get(key)) for row in rows]
+        if key in inner:
+            return len(set(zip(kinds, values, strict=True))) > len(set(kinds))
+        return len(set(values)) > 1
+
+    return [key for key in keys if differs(key)]
+
+
+def _table(
+    title: str,
+    lines: Sequence[Sequence[str]],
+    head: Sequence[str] = ("", ""),
+    note: str = "",
+) -> Table:
+    return Table(title=title, head=head, lines=lines, note=note)
 
 
 def _against(pair: str) -> str:
@@ -208,17 +263,8 @@ def _share_line(row: Row, key: str) -> tuple[str, ...]:
     shown = cell(key, row[key]) if percent is not None else NONE
     if percent is None or not images:
         return label(key), shown, NONE, cell("_n", images or None)
-    low, high = _wilson(percent / 100, images)
-    interval = f"[{100 * low:.2f}, {100 * high:.2f}]"
-    return label(key), shown, interval, cell("_n", images or None)
-
-
-def _wilson(share: float, count: float) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a share."""
-    square = 1.96**2 / count
-    middle = (share + square / 2) / (1 + square)
-    half = sqrt(share * (1 - share) * square + square**2 / 4) / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    _, low, high = proportion(percent / 100 * images, images)
+    return label(key), shown, f"[{low:.2f}, {high:.2f}]", cell("_n", images)
 
 
 def _quality_table(title: str, row: Row, pairs: Sequence[str], note: str) -> Table:
@@ -233,7 +279,7 @@ def _quality_table(title: str, row: Row, pairs: Sequence[str], note: str) -> Tab
             (_against(pair), *shown, cell("_n", max(counts, default=0) or None))
         )
     head = ("images", *(_SCORES[score] for score in scores), "test images")
-    return Table(title, head, lines, note)
+    return _table(title, lines, head, note)
 
 
 def _measured(row: Row, base: str) -> str:

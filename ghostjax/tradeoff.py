@@ -17,12 +17,18 @@ from matplotlib.lines import Line2D
 
 from ghostjax import findings, tables
 from ghostjax.figures import COLOURS, FAINT, tidy
-from ghostjax.tables import BASELINES, NONE, Row, Table, number
+from ghostjax.tables import (
+    ABSENT,
+    BASELINES,
+    NO_LABELS,
+    NONE,
+    Labels,
+    Row,
+    Table,
+    number,
+)
 
 _DRAWS = ("seed", "sensitive_labels")
-# A setting and the column that says what it came to.
-_REACHED = {"defense.inverse_snr": "inverse_snr", "defense.bound": "bound"}
-_STRENGTHS = {"epsilon_published": "published ε", "inverse_snr": "1/SNR"}
 _PANELS = (("ssim", "best attack's SSIM"), ("psnr", "best attack's PSNR (dB)"))
 
 
@@ -31,17 +37,22 @@ class Point(NamedTuple):
 
     row: Row  # of the run whose attack had the best SSIM
     strength: dict[str, Any]  # what tells it from its defense's others, as reached
+    budgets: dict[str, float]  # what the defense may be compared over, by its label
     ssim: float  # the best mean SSIM against the secrets
     psnr: float  # the best mean PSNR, perhaps another attack's
     words: str  # the attack of the best SSIM
 
 
-def points(rows: Sequence[Row], varying: Sequence[str]) -> list[Point]:
+def points(
+    rows: Sequence[Row], varying: Sequence[str], labels: Labels = NO_LABELS
+) -> list[Point]:
     """One point for all rows that differ only in the attacker.
 
     Args:
       rows: result rows.
       varying: columns that differ among them.
+      labels: of the columns that defenses say of themselves. One that is named as a
+        key of the defense's is what the key came to.
 
     Returns:
       In the order of the rows. None at all, where not at least two defenses have both
@@ -52,17 +63,17 @@ def points(rows: Sequence[Row], varying: Sequence[str]) -> list[Point]:
     for row in rows:
         attacked = any(way.ssim is not None for way in findings.ways(row))
         if attacked and number(row, "accuracy_secret") is not None:
-            own = tuple(str(row.get(key)) for key in (*keys, *_DRAWS))
-            groups.setdefault(own, []).append(row)
+            alike = tuple(str(row.get(key)) for key in (*keys, *_DRAWS))
+            groups.setdefault(alike, []).append(row)
     if len({group[0].get("defense") for group in groups.values()}) < 2:
         return []
-    return [_point(group, keys, rows) for group in groups.values()]
+    return [_point(group, keys, rows, labels) for group in groups.values()]
 
 
 def table(shown: Sequence[Point]) -> Table:
     """A line a point: accuracy, its controls, and the best attack."""
-    extra = [key for key in _STRENGTHS if any(p.row.get(key) for p in shown)]
-    head = ["defense", "γ", *(_STRENGTHS[key] for key in extra), *_HEAD]
+    extra = _budgets(shown)
+    head = ["defense", "γ", *extra, *_HEAD]
     lines = []
     for point in shown:
         row = point.row
@@ -71,7 +82,7 @@ def table(shown: Sequence[Point]) -> Table:
             [
                 _name(point),
                 tables.text(row.get("gamma")),
-                *(_short(row.get(key)) for key in extra),
+                *(_short(point.budgets.get(name)) for name in extra),
                 *(tables.cell(key, row.get(key)) for key in _ACCURACIES),
                 point.words,
                 f"{point.ssim:.3f}",
@@ -79,7 +90,7 @@ def table(shown: Sequence[Point]) -> Table:
                 f"{point.psnr:.2f} dB",
             ]
         )
-    return Table("Accuracy against leakage", head, lines, _NOTE)
+    return Table(title="Accuracy against leakage", head=head, lines=lines, note=_NOTE)
 
 
 def figure(shown: Sequence[Point]) -> Figure:
@@ -91,16 +102,16 @@ def figure(shown: Sequence[Point]) -> Figure:
     """
     ratios = list(dict.fromkeys(str(point.row.get("gamma")) for point in shown))
     colours = _colours(shown)
-    made = Figure(figsize=(1.6 + 3.3 * len(ratios), 6.6), layout="constrained")
-    axes = made.subplots(2, len(ratios), squeeze=False, sharey=True, sharex="row")
+    picture = Figure(figsize=(1.6 + 3.3 * len(ratios), 6.6), layout="constrained")
+    axes = picture.subplots(2, len(ratios), squeeze=False, sharey=True, sharex="row")
     for column, ratio in zip(axes.T, ratios, strict=True):
         here = [point for point in shown if str(point.row.get("gamma")) == ratio]
         column[0].set_title(f"γ {ratio}", fontsize=10)
         for ax, (score, label) in zip(column, _PANELS, strict=True):
             for name, colour in colours.items():
-                own = [point for point in here if _kind(point.row) == name]
-                if own:
-                    _line(ax, own, score, colour, _series(shown, name))
+                line = [point for point in here if _kind(point.row) == name]
+                if line:
+                    _line(ax, line, score, colour, _series(shown, name))
             _references(ax, here, score)
             ax.set_xlabel(label)
             tidy(ax)
@@ -110,8 +121,8 @@ def figure(shown: Sequence[Point]) -> Figure:
     for ax in axes[0]:
         handles, labels = ax.get_legend_handles_labels()
         named = dict(zip(labels, handles, strict=True)) | named
-    made.legend(named.values(), named, loc="outside right center", frameon=False)
-    return made
+    picture.legend(named.values(), named, loc="outside right center", frameon=False)
+    return picture
 
 
 def budgets(shown: Sequence[Point]) -> Figure | None:
@@ -120,47 +131,66 @@ def budgets(shown: Sequence[Point]) -> Figure | None:
     A row a budget, a column a ratio. Defenses without any (finite) budget are level
     lines; None where all are.
     """
-    known = [key for key in _STRENGTHS if any(number(p.row, key) for p in shown)]
+    known = [name for name in _budgets(shown) if any(_spent(p, name) for p in shown)]
     if not known:
         return None
     ratios = list(dict.fromkeys(str(point.row.get("gamma")) for point in shown))
     size = 1.6 + 3.3 * len(ratios), 0.6 + 3 * len(known)
-    made = Figure(figsize=size, layout="constrained")
-    axes = made.subplots(len(known), len(ratios), squeeze=False, sharey=True)
-    colours, named = _colours(shown), {}
+    picture = Figure(figsize=size, layout="constrained")
+    axes = picture.subplots(len(known), len(ratios), squeeze=False, sharey=True)
+    named: dict[str, Line2D] = {}
     for line, budget in zip(axes, known, strict=True):
         line[0].set_ylabel("accuracy, sensitive images (%)")
         for ax, ratio in zip(line, ratios, strict=True):
-            rows = [p.row for p in shown if str(p.row.get("gamma")) == ratio]
-            for place, (name, colour) in enumerate(colours.items()):
-                own = [row for row in rows if _kind(row) == name]
-                if any(number(row, budget) for row in own):
-                    named[name] = _over(ax, own, budget, colour)
-                elif not any(number(row, key) for row in own for key in known):
-                    dashes = 4 * place, (4, 4)  # two at one height alternate
-                    for row in own:
-                        height = row["accuracy_secret"]
-                        named[name] = ax.axhline(height, c=colour, ls=dashes)
-            ticks = {
-                _short(row[budget]): row[budget] for row in rows if row.get(budget)
-            }
-            ticks = {word: x for word, x in ticks.items() if np.isfinite(x)}
-            ax.set(xscale="log", xlabel=_STRENGTHS[budget])
-            ax.set_xticks([*ticks.values()], [*ticks])
-            ax.minorticks_off()
-            tidy(ax)
+            here = [point for point in shown if str(point.row.get("gamma")) == ratio]
+            named |= _over_budget(ax, here, budget, _colours(shown))
     for ax, ratio in zip(axes[0], ratios, strict=True):
         ax.set_title(f"γ {ratio}", fontsize=10)
-    made.legend(named.values(), named, loc="outside right center", frameon=False)
-    return made
+    picture.legend(named.values(), named, loc="outside right center", frameon=False)
+    return picture
 
 
-def _over(ax: Axes, rows: Sequence[Row], budget: str, colour: str) -> Line2D:
+def _over_budget(
+    ax: Axes, here: Sequence[Point], budget: str, colours: dict[str, str]
+) -> dict[str, Line2D]:
+    """One panel of `budgets`; the lines it has drawn, by defense."""
+    named = {}
+    for place, (name, colour) in enumerate(colours.items()):
+        line = [point for point in here if _kind(point.row) == name]
+        if any(_spent(point, budget) for point in line):
+            named[name] = _over(ax, line, budget, colour)
+        elif not any(_spent(p, other) for p in line for other in p.budgets):
+            dashes = 4 * place, (4, 4)  # two at one height alternate
+            for point in line:
+                height = point.row["accuracy_secret"]
+                named[name] = ax.axhline(height, c=colour, ls=dashes)
+    spent = [x for point in here if (x := _spent(point, budget))]
+    ticks = {_short(x): x for x in spent}
+    ax.set(xscale="log", xlabel=budget)
+    ax.set_xticks([*ticks.values()], [*ticks])
+    ax.minorticks_off()
+    tidy(ax)
+    return named
+
+
+def _over(ax: Axes, line: Sequence[Point], budget: str, colour: str) -> Line2D:
     """Accuracies over a budget, where it is finite."""
-    spent = [
-        (row[budget], row["accuracy_secret"]) for row in rows if number(row, budget)
+    places = [
+        (spent, point.row["accuracy_secret"])
+        for point in line
+        if (spent := _spent(point, budget))
     ]
-    return ax.plot(*zip(*sorted(spent), strict=True), "o-", c=colour)[0]
+    return ax.plot(*zip(*sorted(places), strict=True), "o-", c=colour)[0]
+
+
+def _budgets(shown: Sequence[Point]) -> list[str]:
+    """The labels of the budgets that any point has."""
+    return list(dict.fromkeys(name for point in shown for name in point.budgets))
+
+
+def _spent(point: Point, budget: str) -> float | None:
+    """A finite budget, or None."""
+    return number(point.budgets, budget)
 
 
 BUDGETS_CAPTION = (
@@ -187,23 +217,44 @@ _HEAD = (
 )  # fmt: skip
 
 
-def _point(group: Sequence[Row], keys: Sequence[str], rows: Sequence[Row]) -> Point:
-    found = [(way, row) for row in group for way in findings.ways(row)]
-    found = [(way, row) for way, row in found if way.ssim is not None]
-    best, row = max(found, key=lambda pair: pair[0].ssim)
+def _point(
+    group: Sequence[Row], keys: Sequence[str], rows: Sequence[Row], labels: Labels
+) -> Point:
+    pictures = [(way, row) for row in group for way in findings.ways(row)]
+    pictures = [(way, row) for way, row in pictures if way.ssim is not None]
+    best, row = max(pictures, key=lambda pair: pair[0].ssim)
     alike = [other for other in rows if _kind(other) == _kind(row)]
     strength = {
-        key: row.get(_REACHED.get(key, key), row.get(key))
+        key: _reached(row, key, labels)
         for key in keys
         if key != "gamma" and len({str(other.get(key)) for other in alike}) > 1
     }
     words = tables.text(row.get("attack"))
-    if row.get("denoise") not in (None, "", "none") and best.words != findings.BEFORE:
+    if row.get("denoise") not in ABSENT and best.words != findings.BEFORE:
         words += f" + {row['denoise']}"
     if best.words.startswith(findings.EXTRACTED):
         words += ", read out"
-    decibels = [way.psnr for way, _ in found if way.psnr is not None]
-    return Point(row, strength, best.ssim, max(decibels, default=np.nan), words)
+    decibels = [way.psnr for way, _ in pictures if way.psnr is not None]
+    return Point(
+        row=row,
+        strength=strength,
+        budgets={
+            label.words(): row[name]
+            for name, label in labels.items()
+            if label.budget and row.get(name)
+        },
+        ssim=best.ssim,
+        psnr=max(decibels, default=np.nan),
+        words=words,
+    )
+
+
+def _reached(row: Row, key: str, labels: Labels) -> Any:
+    """The value of a setting, or what the defense says that it came to."""
+    section, _, name = key.partition(".")
+    if section == "defense" and name in labels and row.get(name) is not None:
+        return row[name]
+    return row.get(key)
 
 
 def _colours(shown: Sequence[Point]) -> dict[str, str]:
@@ -217,8 +268,8 @@ def _kind(row: Row) -> str:
 
 
 def _name(point: Point) -> str:
-    told = [f"{k.split('.')[-1]} {_short(v)}" for k, v in point.strength.items()]
-    return " ".join([_kind(point.row), *told])
+    words = [f"{k.split('.')[-1]} {_short(v)}" for k, v in point.strength.items()]
+    return " ".join([_kind(point.row), *words])
 
 
 def _short(value: Any) -> str:
@@ -226,22 +277,22 @@ def _short(value: Any) -> str:
 
 
 def _series(shown: Sequence[Point], kind: str) -> str:
-    """A defense and its strengths, in order: `arden, scale 0.5, 1, 2`."""
+    """A defense and its strengths, in order: `laplace, scale 0.5, 1, 2`."""
     strengths: dict[str, dict[str, None]] = {}
     for point in shown:
         if _kind(point.row) == kind:
             for key, value in point.strength.items():
                 known = strengths.setdefault(key.split(".")[-1], {})
                 known[_short(value)] = None
-    told = (f"{key} {', '.join(values)}" for key, values in strengths.items())
-    return ", ".join([kind, *told])
+    words = (f"{key} {', '.join(values)}" for key, values in strengths.items())
+    return ", ".join([kind, *words])
 
 
-def _line(ax: Axes, own: Sequence[Point], score: str, colour: str, name: str) -> None:
-    xs = [getattr(point, score) for point in own]
-    ys = [point.row["accuracy_secret"] for point in own]
+def _line(ax: Axes, line: Sequence[Point], score: str, colour: str, name: str) -> None:
+    xs = [getattr(point, score) for point in line]
+    ys = [point.row["accuracy_secret"] for point in line]
     ax.plot(xs, ys, "-", color=colour, lw=1.2)
-    sizes = [30 + 40 * place for place in range(len(own))]
+    sizes = [30 + 40 * place for place in range(len(line))]
     ax.scatter(xs, ys, sizes, color=colour, alpha=0.75, linewidths=0, label=name)
 
 

@@ -1,4 +1,4 @@
-"""The networks of the two papers, by name: `NETWORKS["lenet5"].build(10)` is a Chain.
+"""The networks of the two papers, by name: `network("lenet5").build(10)` is a Chain.
 
 Conv, activation and pool are separate layers, as in the papers' K: K = 3 is `pool1` on
 MNIST's networks and `conv12` on CIFAR-10's, K = 5 is `ReLU2` and `pool1`. Networks with
@@ -6,8 +6,10 @@ batch norm or dropout count those nowhere in K, so cut by name; `k` gives the na
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
+from ghostjax import registry
 from ghostjax.chain import Chain
 from ghostjax.layers import (
     BatchNorm,
@@ -19,30 +21,31 @@ from ghostjax.layers import (
     Relu,
     Sigmoid,
 )
-from ghostjax.names import unknown
 
 _IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Network(NamedTuple):
-    """A network of the papers, with what the table of networks prints."""
+    """A network, with what the table of networks prints.
+
+    One of your own has a name by `registry.NETWORKS.add("mine", Network(...))`, or by
+    an entry point of "ghostjax.networks", and stands in a config as the papers' do.
+    """
 
     build: Callable[[int], Chain]  # number of classes -> layers
     image_shape: tuple[int, int, int]  # H, W, C
     classes: int
-    k: Mapping[int, str]  # the papers' K -> layer name
-    source: str
+    k: Mapping[int, str] = MappingProxyType({})  # the papers' K -> layer name
+    source: str = ""
 
 
 def network(name: str) -> Network:
-    """Looks a network up.
+    """Looks a network up among those that `registry` knows.
 
     Raises:
       ValueError: no network of that name (the nearest and the list are given).
     """
-    if name not in NETWORKS:
-        raise ValueError(unknown("network", name, NETWORKS))
-    return NETWORKS[name]
+    return registry.NETWORKS.find(name)
 
 
 def lenet5(classes: int = 10) -> Chain:
@@ -228,11 +231,15 @@ _GREY, _COLOUR = (28, 28, 1), (32, 32, 3)
 _SHALLOW, _BLOCKS = {3: "pool1", 5: "ReLU2"}, {3: "conv12", 5: "pool1"}
 
 NETWORKS: dict[str, Network] = {
-    "lenet5": Network(lenet5, _GREY, 10, _SHALLOW, "He et al. 2020, MNIST"),
-    "cnn2": Network(cnn2, _GREY, 10, _SHALLOW, "GHOST Table II, MNIST"),
-    "cnn4_bn": Network(cnn4_bn, _COLOUR, 10, _BLOCKS, "GHOST Table II, CIFAR-10"),
-    "cnn4_bn_32": Network(cnn4_bn_32, _COLOUR, 10, _BLOCKS, "cnn4_bn, half as wide"),
-    "cnn6": Network(cnn6, _COLOUR, 10, _BLOCKS, "He et al. 2020, CIFAR-10"),
-    "cnn6_gtsrb": Network(cnn6_gtsrb, _COLOUR, 43, _BLOCKS, "GHOST Table II, GTSRB"),
-    "alexnet_svhn": Network(alexnet_svhn, _COLOUR, 10, _SHALLOW, "GHOST Table II SVHN"),
+    name: Network(build=build, image_shape=shape, classes=classes, k=k, source=source)
+    for name, build, shape, classes, k, source in (
+        ("lenet5", lenet5, _GREY, 10, _SHALLOW, "He et al. 2020, MNIST"),
+        ("cnn2", cnn2, _GREY, 10, _SHALLOW, "GHOST Table II, MNIST"),
+        ("cnn4_bn", cnn4_bn, _COLOUR, 10, _BLOCKS, "GHOST Table II, CIFAR-10"),
+        ("cnn4_bn_32", cnn4_bn_32, _COLOUR, 10, _BLOCKS, "cnn4_bn, half as wide"),
+        ("cnn6", cnn6, _COLOUR, 10, _BLOCKS, "He et al. 2020, CIFAR-10"),
+        ("cnn6_gtsrb", cnn6_gtsrb, _COLOUR, 43, _BLOCKS, "GHOST Table II, GTSRB"),
+        ("alexnet_svhn", alexnet_svhn, _COLOUR, 10, _SHALLOW, "GHOST Table II SVHN"),
+    )
 }
+"""ghostjax's own rows of `registry.NETWORKS`."""

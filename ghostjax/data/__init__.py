@@ -4,20 +4,22 @@
 `load("digits")` needs no data at all. No module here imports jax.
 """
 
-from ghostjax.data.catalog import DATASETS, DataError
-from ghostjax.data.load import Dataset, available, fingerprint, load, prepare
+from ghostjax.data.catalog import DATASETS, DataError, Info, info
+from ghostjax.data.load import available, fingerprint, load, prepare
 from ghostjax.data.partition import Partition, Roles, partition, roles
-from ghostjax.data.prepared import Split
+from ghostjax.data.prepared import Dataset, Split
 
 __all__ = [
     "DATASETS",
     "DataError",
     "Dataset",
+    "Info",
     "Partition",
     "Roles",
     "Split",
     "available",
     "fingerprint",
+    "info",
     "load",
     "partition",
     "prepare",

@@ -149,8 +149,8 @@ class Published(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if self._source is None:
             urls = {name: _url(self.name, name) for name in _FILES[self.name]}
             _require_network(urls.values())
-            found = dl_manager.download(urls)
-            return {name: Path(path) for name, path in found.items()}
+            paths = dl_manager.download(urls)
+            return {name: Path(path) for name, path in paths.items()}
         files = {path.name: path for path in Path(self._source).glob("*")}
         missing = [name for name in _FILES[self.name] if name not in files]
         if missing:

@@ -8,16 +8,12 @@ its own CRCs, so a damaged cache is noticed and named, and never silently made a
 
 import hashlib
 import os
-import tempfile
-import zipfile
 from pathlib import Path
 
-import numpy as np
-
+from ghostjax import files
 from ghostjax.data.catalog import DataError, Info
-from ghostjax.data.prepared import Split
+from ghostjax.data.prepared import Split, require
 
-_DAMAGE = (zipfile.BadZipFile, ValueError, KeyError, EOFError, RuntimeError, OSError)
 Splits = dict[str, Split]
 _LAYOUT = 1  # of the file; raise it when decoding changes
 
@@ -27,16 +23,17 @@ def folder() -> Path:
     return Path(os.environ.get("GHOSTJAX_CACHE") or "~/.cache/ghostjax").expanduser()
 
 
-def path_for(name: str, prepared: Path, files: list[Path]) -> Path:
+def path_for(name: str, prepared: Path, sources: list[Path]) -> Path:
     """The cache file for a prepared folder in the state its files are in now.
 
     Args:
       name: of the data set.
       prepared: its folder, NAME/VERSION.
-      files: what its content depends on; one that is missing counts as such.
+      sources: the files that its content depends on; one that is missing counts as
+        such.
     """
     state = [str(_LAYOUT)]
-    for file in sorted(files):
+    for file in sorted(sources):
         facts = file.stat() if file.exists() else None
         size, time = (facts.st_size, facts.st_mtime_ns) if facts else (-1, -1)
         state.append(f"{file.name} {size} {time}")
@@ -53,21 +50,18 @@ def read(path: Path, info: Info) -> Splits | None:
     if not path.is_file():
         return None
     try:
-        # Opened here, since np.load leaves a damaged file open.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
+        arrays = files.read_npz(path)
         splits = {
             name: Split(arrays[f"{name}_images"], arrays[f"{name}_labels"])
             for name in ("train", "test")
         }
         for split in splits.values():
-            _check(split, info)
-    except PermissionError:  # not ours to read: decode instead
-        return None
-    except _DAMAGE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            require(split, info)
+    except (files.FileError, ValueError, KeyError) as error:
+        if isinstance(error.__cause__, PermissionError):
+            return None  # not ours to read: decode instead
         raise DataError(
-            f"the cache file {path} is damaged ({reason}): delete it, and it will be "
+            f"the cache file {path} is damaged ({error}): delete it, and it will be "
             "made again from the prepared data"
         ) from error
     return splits
@@ -83,33 +77,13 @@ def write(path: Path, splits: Splits) -> None:
         arrays[f"{name}_images"], arrays[f"{name}_labels"] = split
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=path.stem, suffix=".tmp", delete=False
-        ) as file:
-            try:
-                np.savez(file, **arrays)
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-        same_folder = path.name.rsplit("-", 1)[0]
-        for old in path.parent.glob(f"{same_folder}-*.npz"):
+        files.write_npz(path, arrays)
+        prepared = path.name.rsplit("-", 1)[0]
+        for old in path.parent.glob(f"{prepared}-*.npz"):
             if old != path:
                 old.unlink(missing_ok=True)
-    except OSError:  # no space, no permission: a cache is a convenience
+    except (OSError, files.FileError):  # no space, no permission: a convenience
         return
-
-
-def _check(split: Split, info: Info) -> None:
-    images, labels = split
-    good = (
-        images.dtype == np.uint8
-        and labels.dtype == np.int32
-        and images.shape == (len(labels), *info.shape)
-    )
-    if not good:
-        raise ValueError(f"images {images.dtype} {images.shape} are not {info.shape}")
 
 
 def _hash(text: str) -> str:

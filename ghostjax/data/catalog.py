@@ -1,7 +1,10 @@
 """The data sets ghostjax knows: shapes, classes, publishers, terms. Data only."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
+from ghostjax import registry
 from ghostjax.names import unknown
 
 
@@ -10,16 +13,23 @@ class DataError(ValueError):
 
 
 class Info(NamedTuple):
-    """What is known about a data set before any file is read."""
+    """What is known about a data set before any file is read.
 
-    version: str  # the TFDS version, also the name of the folder
+    One of your own has a name by `registry.DATASETS.add("mine", Info(...))`, or by an
+    entry point of "ghostjax.data", and stands in a config as ours do.
+    """
+
     shape: tuple[int, int, int]  # of an image, (H, W, C)
     class_names: tuple[str, ...]
-    counts: dict[str, int]  # images per published split
-    download: int  # bytes to download; 0: embedded
-    where: str  # the publisher's page
-    licence: str  # what the publisher says
-    citation: str
+    version: str = "1.0.0"  # the TFDS version, also the name of the folder
+    load: str | Callable[[str], Any] = ""
+    """`load(name) -> Dataset`, or the "module:function" where that is; empty: it is
+    read as tensorflow-datasets prepared it."""
+    counts: Mapping[str, int] = MappingProxyType({})  # images per published split
+    download: int = 0  # bytes to download
+    where: str = ""  # the publisher's page
+    licence: str = ""  # what the publisher says
+    citation: str = ""
 
     @property
     def classes(self) -> int:
@@ -79,8 +89,8 @@ DATASETS: dict[str, Info] = {
         version="1.0.0",
         shape=(28, 28, 1),
         class_names=_DIGITS,
+        load="ghostjax.data.digits:load",
         counts={"train": 1437, "test": 360},
-        download=0,
         where="comes with scikit-learn",
         licence="CC BY 4.0 (UCI Machine Learning Repository)",
         citation="E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten "
@@ -133,10 +143,15 @@ DATASETS: dict[str, Info] = {
         "Traffic Sign Recognition Benchmark. IJCNN 2011, 1453-1460",
     ),
 }
+"""ghostjax's own rows of `registry.DATASETS`."""
 
 
 def info(name: str) -> Info:
-    """The entry of `DATASETS`; DataError with the nearest name for an unknown one."""
-    if name not in DATASETS:
-        raise DataError(unknown("data set", name, DATASETS))
-    return DATASETS[name]
+    """What is known about a data set of `registry.DATASETS`.
+
+    Raises:
+      DataError: none of that name (the nearest and the list are given).
+    """
+    if name not in registry.DATASETS:
+        raise DataError(unknown("data set", name, registry.DATASETS))
+    return registry.DATASETS[name]

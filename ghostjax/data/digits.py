@@ -7,15 +7,17 @@ resize of bytes, which computes in integers: the same bytes on every machine.
 
 import numpy as np
 
-from ghostjax.data.prepared import Split
+from ghostjax.data.catalog import DATASETS
+from ghostjax.data.prepared import Dataset, Split
 
 SIZE = 28
+_GREYS = 16  # the brightest of scikit-learn's
 _TEST_EVERY = 5
 _SEED = 0
 
 
-def read() -> tuple[Split, Split]:
-    """The train and the test split, 1,437 and 360 images; uint8 [N, 28, 28, 1].
+def load(name: str) -> Dataset:
+    """1,437 training and 360 test images, uint8 [N, 28, 28, 1].
 
     Guarantees:
       The same images in the same order at every call.
@@ -24,23 +26,27 @@ def read() -> tuple[Split, Split]:
     # Here, since importing it takes longer than all else that this does.
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    images = np.stack([_enlarge(image) for image in found.images])
-    labels = found.target.astype(np.int32)
+    bundle = load_digits()
+    images = np.stack([_enlarge(image) for image in bundle.images])
+    labels = bundle.target.astype(np.int32)
     order = np.random.default_rng(_SEED).permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
     test = np.zeros(len(labels), bool)
     test[by_class[::_TEST_EVERY]] = True
     train_rows, test_rows = order[~test[order]], order[test[order]]
-    return (
-        Split(images[train_rows], labels[train_rows]),
-        Split(images[test_rows], labels[test_rows]),
+    return Dataset(
+        name=name,
+        train=Split(images[train_rows], labels[train_rows]),
+        test=Split(images[test_rows], labels[test_rows]),
+        class_names=DATASETS[name].class_names,
+        source="embedded",
     )
 
 
 def _enlarge(image: np.ndarray) -> np.ndarray:
     from PIL import Image
 
-    grey = np.rint(image * (255 / 16)).astype(np.uint8)
+    white = np.iinfo(np.uint8).max
+    grey = np.rint(image * (white / _GREYS)).astype(np.uint8)
     resized = Image.fromarray(grey).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     return np.asarray(resized)[..., None]

@@ -8,20 +8,10 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from ghostjax.data import cache, digits, prepared
-from ghostjax.data.catalog import DATASETS, DataError, Info, info
-from ghostjax.data.prepared import Split
-
-
-class Dataset(NamedTuple):
-    """A data set, whole, on the host."""
-
-    name: str
-    train: Split
-    test: Split
-    class_names: tuple[str, ...]
-    source: str
-    """Where it came from: "prepared mnist/3.0.1", "embedded"."""
+from ghostjax import registry
+from ghostjax.data import cache, prepared
+from ghostjax.data.catalog import DataError, Info, info
+from ghostjax.data.prepared import Dataset
 
 
 def fingerprint(dataset: Dataset) -> list:
@@ -35,8 +25,8 @@ class Available(NamedTuple):
 
     name: str
     status: str
-    """embedded; prepared; subset (fewer images than published); not prepared; or
-    "damaged: ..." with the reason."""
+    """embedded; own loader; prepared; subset (fewer images than published); not
+    prepared; or "damaged: ..." with the reason."""
     counts: dict[str, int]
     """Images per split; empty where there is nothing."""
 
@@ -48,7 +38,7 @@ def load(name: str, *, data_dir: str | Path | None = None) -> Dataset:
     fraction of a second.
 
     Args:
-      name: one of `DATASETS`.
+      name: one of `registry.DATASETS`.
       data_dir: where TFDS keeps its data; None: the default above.
 
     Returns:
@@ -57,12 +47,12 @@ def load(name: str, *, data_dir: str | Path | None = None) -> Dataset:
 
     Raises:
       DataError: the name is unknown, the data set is not prepared (the message says
-        where it was looked for and how to get it), or a file is damaged.
+        where it was looked for and how to get it), a file is damaged, or the data
+        set's own loader gives other arrays than `Info` says.
     """
     known = info(name)
-    if name == "digits":
-        train, test = digits.read()
-        return Dataset(name, train, test, known.class_names, "embedded")
+    if known.load:
+        return _loaded(name, known)
     folder = _folder(name, known, data_dir)
     parts = _both(folder)
     files = [shard.path for split in parts.values() for shard in split]
@@ -71,16 +61,21 @@ def load(name: str, *, data_dir: str | Path | None = None) -> Dataset:
     splits = cache.read(path, known)
     if splits is None:
         splits = {
-            split: prepared.read_split(found, known) for split, found in parts.items()
+            split: prepared.read_split(shards, known) for split, shards in parts.items()
         }
         cache.write(path, splits)
-    names = prepared.class_names(folder, known)
-    return Dataset(name, *splits.values(), names, f"prepared {name}/{folder.name}")
+    return Dataset(
+        name=name,
+        **splits,
+        class_names=prepared.class_names(folder, known),
+        source=f"prepared {name}/{folder.name}",
+    )
 
 
 def available(data_dir: str | Path | None = None) -> list[Available]:
     """What can be loaded, from the folders alone; never raises over damaged data."""
-    return [_status(name, known, _root(data_dir)) for name, known in DATASETS.items()]
+    root = _root(data_dir)
+    return [_status(name, known, root) for name, known in registry.DATASETS.items()]
 
 
 def prepare(
@@ -92,7 +87,7 @@ def prepare(
     """Downloads and prepares a data set through tensorflow-datasets.
 
     Args:
-      name: one of `DATASETS`, not the embedded digits.
+      name: one of `registry.DATASETS`, not one that has a loader of its own.
       data_dir: where TFDS keeps its data; None: the default above.
       source: a folder (GTSRB: or zip) with the publisher's files; None: download them
         and check their SHA-256.
@@ -105,8 +100,11 @@ def prepare(
         download failed, or the folder cannot be written.
     """
     known, root = info(name), _root(data_dir)
-    if name == "digits":
-        raise DataError("digits is embedded: there is nothing to prepare")
+    if known.load:
+        raise DataError(
+            f"{name} is {_status(name, known, root).status}: there is "
+            "nothing to prepare"
+        )
     folder = prepared.find(root, name, known.version)
     if folder is not None:
         if source is not None:
@@ -119,6 +117,11 @@ def prepare(
         raise DataError(f"source {source} is not there: give a folder or zip")
     from ghostjax.data.builders import BUILDERS
 
+    if name not in BUILDERS:
+        raise DataError(
+            f"ghostjax cannot prepare {name}: put what tensorflow-datasets prepared "
+            f"into {root / name / known.version}"
+        )
     try:
         BUILDERS[name](source=source, data_dir=root).download_and_prepare()
     except DataError:
@@ -138,6 +141,17 @@ def prepare(
             "--source FOLDER`"
         ) from error
     return root / name / known.version
+
+
+def _loaded(name: str, known: Info) -> Dataset:
+    """What the data set's own loader gives, checked."""
+    dataset = registry.located(known.load)(name)
+    try:
+        for split in (dataset.train, dataset.test):
+            prepared.require(split, known)
+    except ValueError as error:
+        raise DataError(f"the loader of {name} gives {error}") from error
+    return dataset
 
 
 def _root(data_dir: str | Path | None) -> Path:
@@ -171,8 +185,9 @@ def _both(folder: Path) -> dict[str, list[prepared.Shard]]:
 
 
 def _status(name: str, known: Info, root: Path) -> Available:
-    if name == "digits":
-        return Available(name, "embedded", known.counts)
+    if known.load:
+        status = "own loader" if known.download else "embedded"
+        return Available(name, status, dict(known.counts))
     folder = prepared.find(root, name, known.version)
     if folder is None:
         return Available(name, "not prepared", {})
@@ -180,9 +195,10 @@ def _status(name: str, known: Info, root: Path) -> Available:
         parts = _both(folder)
     except DataError as error:
         return Available(name, f"damaged: {error}", {})
-    gone = [s.path for found in parts.values() for s in found if not s.path.is_file()]
+    paths = (shard.path for shards in parts.values() for shard in shards)
+    gone = [path for path in paths if not path.is_file()]
     if gone:
         return Available(name, f"damaged: {gone[0]} is not there", {})
-    counts = {split: sum(s.count for s in found) for split, found in parts.items()}
-    whole = all(counts[split] >= known.counts[split] for split in counts)
+    counts = {split: sum(s.count for s in shards) for split, shards in parts.items()}
+    whole = all(count >= known.counts.get(split, 0) for split, count in counts.items())
     return Available(name, "prepared" if whole else "subset", counts)

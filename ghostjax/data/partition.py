@@ -86,15 +86,15 @@ def roles(labels: np.ndarray, partition: Partition) -> Roles:
             f"label {strange} is neither sensitive nor public: make the partition for "
             "the data's own number of classes"
         )
-    found = Roles(*(np.flatnonzero(part).astype(np.int32) for part in (cover, secret)))
-    for kind, rows in (("public", found.covers), ("sensitive", found.secrets)):
+    parts = Roles(*(np.flatnonzero(part).astype(np.int32) for part in (cover, secret)))
+    for kind, rows in (("public", parts.covers), ("sensitive", parts.secrets)):
         if not rows.size:
             part = getattr(partition, kind)
             raise ValueError(
                 f"none of the {labels.size} images has a {kind} label {part}: take "
                 "other labels or more data"
             )
-    return found
+    return parts
 
 
 def _named(classes: int, sensitive: Sequence[int]) -> list[int]:

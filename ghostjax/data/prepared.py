@@ -8,13 +8,13 @@ order of the records, which is TFDS's. TFDS's own reader goes through its featur
 """
 
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ghostjax import files
 from ghostjax.data.catalog import DataError, Info
 from ghostjax.data.records import damaged, read_records
 
@@ -26,6 +26,17 @@ class Split(NamedTuple):
 
     images: np.ndarray  # uint8 [N, H, W, C]
     labels: np.ndarray  # int32 [N]
+
+
+class Dataset(NamedTuple):
+    """A data set, whole, on the host."""
+
+    name: str
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+    source: str
+    """Where it came from: "prepared mnist/3.0.1", "embedded"."""
 
 
 class Shard(NamedTuple):
@@ -51,17 +62,42 @@ def shards(folder: Path) -> dict[str, list[Shard]]:
     """
     path = folder / "dataset_info.json"
     try:
-        info = json.loads(path.read_text())
-        found = {
+        info = files.read_json(path)
+        return {
             split["name"]: list(_shards(folder, info, split))
             for split in info["splits"]
         }
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    except files.FileError as error:
+        if isinstance(error.__cause__, OSError):
+            raise DataError(str(error)) from error
+        raise damaged(path, str(error.__cause__)) from error
     except (ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise damaged(path, reason) from error
-    return found
+
+
+def require(split: Split, info: Info) -> None:
+    """Refuses arrays that are not a split of the data set.
+
+    Raises:
+      ValueError: other types or shapes than `Split`'s and `info`'s, or a label that is
+        no class.
+    """
+    images, labels = split
+    good = (
+        images.dtype == np.uint8
+        and labels.dtype == np.int32
+        and images.shape == (len(labels), *info.shape)
+    )
+    if not good:
+        raise ValueError(
+            f"images {images.dtype} {images.shape}, labels {labels.dtype} "
+            f"{labels.shape}: wanted are uint8 [N, {', '.join(map(str, info.shape))}] "
+            "and int32 [N]"
+        )
+    if labels.size and not 0 <= labels.min() <= labels.max() < info.classes:
+        strange = labels.max() if labels.min() >= 0 else labels.min()
+        raise ValueError(f"label {strange} of {info.classes} classes")
 
 
 def read_split(parts: list[Shard], info: Info) -> Split:
@@ -99,9 +135,9 @@ def class_names(folder: Path, info: Info) -> tuple[str, ...]:
     if not path.is_file():
         return info.class_names
     try:
-        names = tuple(path.read_text(encoding="utf-8").splitlines())
-    except UnicodeDecodeError as error:
-        raise damaged(path, str(error)) from error
+        names = tuple(files.read_text(path).splitlines())
+    except files.FileError as error:
+        raise damaged(path, str(error.__cause__)) from error
     if len(names) != info.classes:
         raise damaged(path, f"{len(names)} names for {info.classes} classes")
     return names

@@ -51,7 +51,7 @@ def mnist(images: Path, labels: Path) -> Iterator[Raw]:
             "these are not the images and labels of one split"
         )
     for index, (image, label) in enumerate(zip(pixels, digits, strict=True)):
-        yield Raw(index, str(index), image[..., None], int(label))
+        yield Raw(key=index, id=str(index), image=image[..., None], label=int(label))
 
 
 def cifar10(archive: Path, split: str) -> Iterator[Raw]:
@@ -74,7 +74,8 @@ def cifar10(archive: Path, split: str) -> Iterator[Raw]:
             raise _damaged(archive, f"{name} has {len(data)} bytes, not n x 3,073")
         for row in np.frombuffer(data, np.uint8).reshape(-1, 3073):
             image = row[1:].reshape(3, 32, 32).transpose(1, 2, 0)
-            yield Raw(index, f"{split}_{index:05d}", image, int(row[0]))
+            id_, label = f"{split}_{index:05d}", int(row[0])
+            yield Raw(key=index, id=id_, image=image, label=label)
             index += 1
 
 
@@ -88,8 +89,8 @@ def svhn(file: Path, split: str) -> Iterator[Raw]:
 
     _require(file)
     try:
-        found = loadmat(file)
-        images, labels = found["X"], found["y"].reshape(-1)
+        variables = loadmat(file)
+        images, labels = variables["X"], variables["y"].reshape(-1)
     except (ValueError, TypeError, KeyError, OSError, zlib.error) as error:
         raise _damaged(file, f"{type(error).__name__}: {error}") from error
     if images.shape != (32, 32, 3, len(labels)) or images.dtype != np.uint8:
@@ -99,7 +100,7 @@ def svhn(file: Path, split: str) -> Iterator[Raw]:
         raise _damaged(file, "a label in y is not between 1 and 10")
     for index, label in enumerate(labels):
         name = f"{split}_{index:06d}"
-        yield Raw(index, name, images[..., index], int(label) % 10)
+        yield Raw(key=index, id=name, image=images[..., index], label=int(label) % 10)
 
 
 def gtsrb(places: list[Path], split: str) -> Iterator[Raw]:
@@ -132,7 +133,8 @@ def gtsrb(places: list[Path], split: str) -> Iterator[Raw]:
     for name in sorted(frames):
         if name not in labels:
             raise DataError(f"no label for test frame {name}: add {_TEST_LABELS}")
-        yield Raw(name, name, _sign(frames[name], name), labels[name])
+        image = _sign(frames[name], name)
+        yield Raw(key=name, id=name, image=image, label=labels[name])
 
 
 def _idx(path: Path) -> np.ndarray:
@@ -153,19 +155,19 @@ def _idx(path: Path) -> np.ndarray:
 def _members(archive: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
     """(name, content) of files in a tar, whatever their folder, in the order asked."""
     _require(archive)
-    found = {}
+    contents = {}
     try:
         with tarfile.open(archive) as tar:
             for member in tar:  # one pass: going back means decompressing again
                 name = member.name.rsplit("/", 1)[-1]
                 if name in names and (file := tar.extractfile(member)):
-                    found[name] = file.read()
+                    contents[name] = file.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise _damaged(archive, str(error)) from error
     for name in names:
-        if name not in found:
+        if name not in contents:
             raise _damaged(archive, f"{name} is not in it")
-        yield name, found[name]
+        yield name, contents[name]
 
 
 def _tree(place: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
