@@ -7,19 +7,22 @@ excluded, in turn, at batches of 1 and 256. Pictures are random and weights untr
 neither changes the time.
 """
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import timing
 
-from ghostjax import chain, runtime, zoo
-from ghostjax.base import Defense, Stego, Task
-from ghostjax.defenses import ghost_plus, hide, plain
-from ghostjax.stego import lsb, nns
-from ghostjax.train import Recipe, start
+from ghostjax import base, chain, registry, runtime, train, zoo
+from ghostjax.base import Context, Cut, Rows, Task
+from ghostjax.defenses.records import GhostPlus, Hide, Plain
+from ghostjax.fields import traced_half
+from ghostjax.records import DefenseRecord
+from ghostjax.stego.records import Lsb, Nns
 
 SHAPE, CUT = (28, 28, 1), "pool1"
 BATCHES = (1, 256)
@@ -29,59 +32,72 @@ TURNS, WARMUP = 21, 3
 def main() -> None:
     """Measures and writes the results, milliseconds of a batch."""
     runtime.configure()
-    layers = zoo.network("cnn2").build(10)
-    edge, cloud = chain.cut(layers, CUT)
-    programs = {"plain": plain.plain(edge, cloud), **defenses(edge, cloud)}
+    cut = Cut(*chain.cut(zoo.network("cnn2").build(10), CUT), SHAPE)
+    programs = encoders(cut)
     results: dict[str, Any] = {}
     for batch in BATCHES:
         keys = jax.random.split(jax.random.key(0))
         images, covers = (jax.random.uniform(k, (batch, *SHAPE)) for k in keys)
-        runs = {}
-        for name, defense in programs.items():
-            params, _ = defense.fit(jax.random.key(1), task(layers, name), untrained)
-            own = params, jax.random.key(2), images, covers
-            runs[name] = partial(jax.jit(defense.encode), *own)
+        runs = {
+            name: partial(encode, jax.random.key(2), images, covers)
+            for name, encode in programs.items()
+        }
         results[f"batch {batch}"] = timing.paired(runs, turns=TURNS, warmup=WARMUP)
-    for name, told in results.items():
-        print(name, *(f"{k} {v['median_ms']} ms" for k, v in told.items()), sep="  ")
+    for name, times in results.items():
+        print(name, *(f"{k} {v['median_ms']} ms" for k, v in times.items()), sep="  ")
     path = Path(__file__).parent / "results" / "edge_time.json"
     about = {"network": "cnn2", "cut": CUT, "turns": TURNS, "warmup": WARMUP}
     timing.write(path, results, **about)
 
 
-def methods() -> dict[str, Stego]:
-    """The stego methods timed."""
-    return {"lsb": lsb.lsb(3), "n32": nns.nns(SHAPE, nns.Settings(Recipe(1)))}
-
-
-def defenses(edge: chain.Chain, cloud: chain.Chain) -> dict[str, Defense]:
-    """What GHOST's edge does (it hides), and GHOST+'s, of each stego method."""
-    made = {}
-    for name, method in methods().items():
-        made[f"ghost, {name}"] = hide.hide(edge, cloud, method)
+def encoders(cut: Cut) -> dict[str, Callable[..., jax.Array]]:
+    """What the edge does undefended, in GHOST (it hides), and in GHOST+, of each stego
+    method: name -> `encode(key, secrets, covers)`."""
+    programs = {"plain": encoder(cut, Plain(), Context(), ())}
+    for name, record in {"lsb": Lsb(), "n32": Nns(network="n32")}.items():
+        method = registry.build(record, SHAPE, Context())
+        learned = untrained(method.fit(jax.random.key(3), traced_half(record), PAIR))
+        context = Context(stego=method)
+        programs[f"ghost, {name}"] = encoder(cut, Hide(), context, learned)
         for sees in ("stego", "revealed"):
-            settings = ghost_plus.Settings(Recipe(1), sees=sees)
-            made[f"ghost_plus, {name}, sees {sees}"] = ghost_plus.ghost_plus(
-                edge, cloud, SHAPE, method, settings
+            programs[f"ghost_plus, {name}, sees {sees}"] = encoder(
+                cut, GhostPlus(sees=sees), context, learned
             )
-    return made
+    return programs
 
 
-def task(layers: chain.Chain, name: str) -> Task:
+def encoder(
+    cut: Cut, record: DefenseRecord, context: Context, learned: Any
+) -> Callable[..., jax.Array]:
+    """A defense's `encode`, compiled for untrained params."""
+    defense = registry.build(record, cut, context)
+    problem = task(cut, learned)
+    params = untrained(defense.fit(jax.random.key(1), traced_half(record), problem))
+    return partial(jax.jit(partial(base.encode, defense)), params)
+
+
+PAIR = np.zeros((2, *SHAPE), np.uint8)
+
+
+def task(cut: Cut, learned: Any) -> Task:
     """Untrained variables, and two images for their labels."""
-    image = jnp.zeros((1, *SHAPE))
-    variables = chain.init(layers, jax.random.key(0), image)
-    halves = (chain.select(half, variables) for half in chain.cut(layers, CUT))
-    images, labels = jnp.zeros((2, *SHAPE), jnp.uint8), jnp.arange(2)
-    learned = ()
-    if "n32" in name:
-        learned = methods()["n32"].init(jax.random.key(3), image, image)
-    return Task(*halves, images, labels, labels[:1], labels[1:], learned)
+    init = jax.jit(partial(chain.init, cut.edge + cut.cloud))
+    variables = init(jax.random.key(0), jnp.zeros((1, *SHAPE)))
+    return Task(
+        edge_variables=chain.select(cut.edge, variables),
+        cloud_variables=chain.select(cut.cloud, variables),
+        images=PAIR,
+        labels=np.arange(2),
+        covers=Rows(np.zeros(2, np.int32), 1),
+        secrets=Rows(np.ones(2, np.int32), 1),
+        sensitive=np.arange(cut.classes) == 1,
+        stego=learned,
+    )
 
 
-def untrained(key, params, model_state, data, rate, *, recipe, **rest):
-    """A `train` that leaves everything as it is."""
-    return start(params, model_state, recipe), {}
+def untrained(fit: train.Fit) -> Any:
+    """What a fit returns where no training changes anything."""
+    return train.drive(fit, lambda training: (train.start(training), {}))[0]
 
 
 if __name__ == "__main__":

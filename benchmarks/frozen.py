@@ -39,7 +39,7 @@ def one(batch: int, side: int, channels: int, features: int, size: int) -> dict:
     x = jax.random.normal(jax.random.key(0), (batch, side, side, channels))
     variables = chain.init(layers, jax.random.key(1), x)
     kernel = variables["conv"]["params"]["kernel"]
-    same, own = frozen.freeze(layers, variables, x.shape[1:])
+    bands, prepared = frozen.freeze(layers, variables, x.shape[1:])
 
     def xla(x):
         layout = ("NHWC", "HWIO", "NHWC")
@@ -50,7 +50,7 @@ def one(batch: int, side: int, channels: int, features: int, size: int) -> dict:
     programs = {
         "xla": xla,
         "patches": lambda x: convolve(x, kernel, "VALID"),
-        "frozen": lambda x: chain.apply(same, own, x),
+        "frozen": lambda x: chain.apply(bands, prepared, x),
     }
     cotangent = xla(x)
 
@@ -62,7 +62,7 @@ def one(batch: int, side: int, channels: int, features: int, size: int) -> dict:
         compiled = jax.jit(run)
         return lambda: compiled(x, cotangent)
 
-    return timing.paired({name: both(own) for name, own in programs.items()})
+    return timing.paired({name: both(function) for name, function in programs.items()})
 
 
 if __name__ == "__main__":

@@ -15,7 +15,10 @@ import numpy as np
 import timing
 from rich.console import Console
 
-from ghostjax import config, experiment, report, runtime, sections
+from ghostjax import config, results, runtime
+from ghostjax.attacks.records import NoAttack
+from ghostjax.experiments import run
+from ghostjax.sections import Config
 
 HERE = Path(__file__).parent
 GAMMAS, SEEDS = ("1:9", "2:8", "3:7", "4:6"), (0, 1, 2)
@@ -35,30 +38,40 @@ SHOWN = (
 def main() -> None:
     """Runs what is not finished yet and writes the results."""
     runtime.configure()
-    rows = [
-        row("ghost_lsb_mnist", gamma, seed, attack=seed == 0)
+    recipe = [
+        variant("ghost_lsb_mnist", gamma, seed, attacked=seed == 0)
         for seed in SEEDS
         for gamma in reversed(GAMMAS)
     ]
-    literal = [row("ghost_lsb_mnist_literal", gamma, 0) for gamma in ("4:6", "1:9")]
-    results = {
-        "recipe": {"by_gamma": summary(rows), "runs": rows},
-        "literal": {"runs": literal},
+    literal = [variant("ghost_lsb_mnist_literal", gamma) for gamma in ("4:6", "1:9")]
+    folders = run.run([*recipe, *literal], Path("runs"), Console(), title)
+    rows = [row(folder) for folder in folders]
+    runs, others = rows[: len(recipe)], rows[len(recipe) :]
+    tables = {
+        "recipe": {"by_gamma": summary(runs), "runs": runs},
+        "literal": {"runs": others},
     }
-    timing.write(HERE / "results" / "ghost_lsb_mnist.json", results)
+    timing.write(HERE / "results" / "ghost_lsb_mnist.json", tables)
 
 
-def row(name: str, gamma: str, seed: int, attack: bool = False) -> dict:
-    """One run's numbers; finished runs are read."""
+def title(chosen: Config) -> str:
+    """What tells a run from the others."""
+    return f"{chosen.name}, {chosen.data.gamma}, seed {chosen.seed}"
+
+
+def variant(name: str, gamma: str, seed: int = 0, attacked: bool = False) -> Config:
+    """A config file at another gamma and seed."""
     chosen = config.load(HERE.parent / "configs" / f"{name}.toml")
     chosen = replace(chosen, seed=seed, data=replace(chosen.data, gamma=gamma))
-    if not attack:
-        chosen = replace(chosen, attack=sections.NoAttack())
-    folder = experiment.run(chosen, Path("runs"), Console())
-    whole = report.read_row(folder)
-    attacked = [key for key in whole if key.startswith(("psnr_", "ssim_"))]
+    return chosen if attacked else replace(chosen, attack=NoAttack())
+
+
+def row(folder: Path) -> dict:
+    """One run's numbers, rounded."""
+    whole = results.read_row(folder)
+    qualities = [key for key in whole if key.startswith(("psnr_", "ssim_"))]
     shown = {key: round(whole[key], 2) for key in SHOWN}
-    shown |= {key: round(whole[key], 3) for key in attacked if key.endswith("_mean")}
+    shown |= {key: round(whole[key], 3) for key in qualities if key.endswith("_mean")}
     about = {key: whole[key] for key in ("gamma", "seed", "sensitive_labels")}
     counts = {key: whole[key] for key in ("accuracy_secret_n", "accuracy_public_n")}
     return {**about, **shown, **counts, "seconds": round(whole["seconds_defense"])}

@@ -7,7 +7,7 @@ losses gives every image its own descent. Needs the extra `bench`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -74,17 +74,21 @@ def edge(variables: Mapping[str, Any], cut: str) -> nn.Module:
     return module.requires_grad_(False)
 
 
+class Descent(NamedTuple):
+    """How the authors' search goes down."""
+
+    epsilon: float
+    tv_weight: float
+    learning_rate: float = 1e-2
+    start: float = 0.5  # grey level
+
+
 def invert(
     network: nn.Module,
     features: torch.Tensor,
     steps: int,
-    *,
-    epsilon: float,
-    tv_weight: float,
-    learning_rate: float = 1e-2,
-    start: float = 0.5,
+    descent: Descent,
     look: Callable[[int, torch.Tensor], bool] = lambda step, z: False,
-    amsgrad: bool = True,
 ) -> torch.Tensor:
     """z [B, 1, 28, 28] after `steps` steps, or where `look(step, z)` says to stop.
 
@@ -92,21 +96,25 @@ def invert(
     """
     z = torch.full(
         (len(features), 1, 28, 28),
-        2 * start - 1,
+        2 * descent.start - 1,
         requires_grad=True,
         device=features.device,
     )
     optimizer = torch.optim.Adam(
-        [z], lr=learning_rate, eps=epsilon, amsgrad=amsgrad, foreach=True
+        [z],
+        lr=descent.learning_rate,
+        eps=descent.epsilon,
+        amsgrad=True,
+        foreach=True,
     )
     for step in range(steps):
         optimizer.zero_grad(set_to_none=True)
         distance = ((network(z) - features) ** 2).mean((1, 2, 3))
-        if tv_weight:
+        if descent.tv_weight:
             vertical = (z[:, :, 1:] - z[:, :, :-1]) ** 2
             horizontal = (z[:, :, :, 1:] - z[:, :, :, :-1]) ** 2
             variation = vertical.mean((1, 2, 3)) + horizontal.mean((1, 2, 3))
-            distance = distance + tv_weight * variation
+            distance = distance + descent.tv_weight * variation
         distance.sum().backward()
         optimizer.step()
         if look(step + 1, z):

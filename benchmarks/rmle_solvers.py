@@ -12,7 +12,10 @@ everything from features to pictures is.
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +26,14 @@ import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ghostjax import chain, data, metrics, parts, runtime, zoo
-from ghostjax.attacks.rmle import AUTHORS, Settings, rmle
-from ghostjax.attacks.solvers import Choices
-from ghostjax.classifier import LabelledImages, fit_classifier
-from ghostjax.train import Recipe
+from ghostjax import chain, data, metrics, parts, registry, runtime, train, zoo
+from ghostjax.attacks.records import Rmle
+from ghostjax.attacks.rmle import AUTHORS
+from ghostjax.base import Context, Cut
+from ghostjax.classifier import LabelledImages, classifier
+from ghostjax.fields import static_half, traced_half
+from ghostjax.pixels import as_float
+from ghostjax.sections import Target
 
 HERE = Path(__file__).parent
 TARGETS = 256
@@ -35,23 +41,30 @@ WANTED = {"conv1": 39.69, "ReLU2": 15.10}  # dB, He et al.'s rMLE
 TV = {"conv1": 0.0, "ReLU2": 1.0}  # the authors' lambda
 EPSILONS = (1e-3, 1e-5, 1e-8)
 SHAPE = (28, 28, 1)
-ADAM = AUTHORS._replace(choices=Choices("amsgrad", 1e-8))
-OURS = {  # name -> (settings, numbers of steps, lambda or None for the default)
-    "gauss_newton": (Settings(), (1, 2, 4, 8, 16, 40), None),
+OURS = {  # name -> (record, numbers of steps, whether lambda is the authors')
+    "gauss_newton": (Rmle(), (1, 2, 4, 8, 16, 40), False),
     "gauss_newton, dark start": (
-        Settings(start="dark"),
+        Rmle(start="dark"),
         (1, 2, 3, 4, 6, 8, 12, 20, 40),
-        None,
+        False,
     ),
     "gauss_newton, dark start, 5 CG steps": (
-        Settings(start="dark", choices=Choices("adam", 1e-8, cg_steps=5)),
+        Rmle(start="dark", cg_steps=5),
         (1, 2, 3, 4, 6, 8, 12, 20, 40),
-        None,
+        False,
     ),
-    "lbfgs, dark start": (Settings("lbfgs", start="dark"), (5, 10, 20, 40), None),
-    "adam, box": (Settings("gd", start="dark"), (50, 100, 200, 400, 800), None),
-    "authors' objective, eps 1e-8": (ADAM, (100, 200, 400, 800), TV),
-    "authors": (AUTHORS, (100, 200, 400, 800), TV),
+    "lbfgs, dark start": (
+        Rmle(solver="lbfgs", start="dark"),
+        (5, 10, 20, 40),
+        False,
+    ),
+    "adam, box": (Rmle(solver="gd", start="dark"), (50, 100, 200, 400, 800), False),
+    "authors' objective, eps 1e-8": (
+        replace(AUTHORS, epsilon=1e-8),
+        (100, 200, 400, 800),
+        True,
+    ),
+    "authors": (AUTHORS, (100, 200, 400, 800), True),
 }
 
 
@@ -59,46 +72,57 @@ def main() -> None:
     """Measures and writes everything."""
     runtime.configure()
     variables, images = lenet5(), data.load("mnist").test.images[:TARGETS]
-    truth = jnp.asarray(images, jnp.float32) / 255
+    truth = as_float(images)
     results = {}
-    for cut in WANTED:
-        edge, _ = chain.cut(zoo.lenet5(), cut)
-        own = chain.select(edge, variables)
-        features = jax.jit(lambda v, x, e=edge: chain.apply(e, v, x))(own, truth)
-        case = Case(cut, edge, own, features, truth, peers.edge(own, cut))
-        results[cut] = {
+    for layer in WANTED:
+        case = make_case(layer, variables, truth)
+        results[layer] = {
             "steps": steps(case),
             "curves": (curves := case.curves()),
             "time_to": time_to(case, curves),
         }
-        print(cut, results[cut]["steps"], results[cut]["time_to"], flush=True)
+        print(layer, results[layer]["steps"], results[layer]["time_to"], flush=True)
     about = {"targets": TARGETS, "torch": torch.__version__, "wanted_db": WANTED}
     timing.write(HERE / "results" / "rmle_solvers.json", results, **about)
     plot(results).savefig(HERE / "results" / "rmle_solvers.png", dpi=160)
 
 
-class Case:
+class Case(NamedTuple):
     """One cut: everything that both programs need."""
 
-    def __init__(self, cut, edge, variables, features, truth, network):
-        self.cut, self.edge, self.variables = cut, edge, variables
-        self.features, self.truth, self.network = features, truth, network
-        self.tensor = peers.tensor(features)
+    cut: Cut
+    variables: Any  # of the edge
+    features: jax.Array
+    truth: jax.Array
+    network: torch.nn.Module  # the edge, in PyTorch
+    tensor: torch.Tensor  # the features
 
-    def ours(self, settings: Settings, weights, count: int = TARGETS) -> Callable:
+    @property
+    def layer(self) -> str:
+        """The name of the cut."""
+        return self.cut.edge[-1][0]
+
+    def ours(self, record: Rmle, weighted: bool, count: int = TARGETS) -> Callable:
         """A program without arguments that inverts the first `count` targets."""
-        rates = {"learning_rate": 1e-2 if settings.keep == "last" else 5e-2}
-        if weights:
-            rates["tv_weight"] = weights[self.cut]
-        attack = rmle(self.edge, SHAPE, settings, **rates)
+        if weighted:
+            record = replace(record, tv_weight=TV[self.layer])
+        attack = registry.build(record, self.cut, Context())
         features, key = self.features[:count], jax.random.key(0)
-        return lambda: attack.invert(self.variables, key, features)[0]
+        hyper = traced_half(record)
+        return lambda: attack.invert(self.variables, key, features, hyper).images
 
-    def peer(self, count: int, steps: int, epsilon: float = 1e-3, **rest) -> Callable:
+    def peer(
+        self,
+        count: int,
+        steps: int,
+        epsilon: float = 1e-3,
+        start: float = 0.5,
+        look: Callable = lambda step, z: False,
+    ) -> Callable:
         """The same for PyTorch."""
+        descent = peers.Descent(epsilon=epsilon, tv_weight=TV[self.layer], start=start)
         features = self.tensor[:count]
-        own = {"epsilon": epsilon, "tv_weight": TV[self.cut], **rest}
-        return lambda: peers.invert(self.network, features, steps, **own)
+        return lambda: peers.invert(self.network, features, steps, descent, look)
 
     def score(self, pictures) -> float:
         """Mean PSNR in dB."""
@@ -106,18 +130,18 @@ class Case:
 
     def curves(self) -> dict[str, list[tuple[float, float, int]]]:
         """name -> [(seconds, dB, steps)]."""
-        found = {}
-        for name, (settings, counts, weights) in OURS.items():
-            found[name] = []
+        curves: dict[str, list] = {}
+        for name, (record, counts, weighted) in OURS.items():
+            curves[name] = []
             for count in counts:
-                program = self.ours(settings._replace(steps=count), weights)
+                program = self.ours(replace(record, steps=count), weighted)
                 seconds, pictures = clocked(program)
-                found[name].append((seconds, round(self.score(pictures), 2), count))
+                curves[name].append((seconds, round(self.score(pictures), 2), count))
         for epsilon in EPSILONS:
             for start in (0.5, 0.1):
                 name = f"torch adam, eps {epsilon:g}, start {start}"
-                found[name] = self._peer_curve(epsilon, start)
-        return found
+                curves[name] = self._peer_curve(epsilon, start)
+        return curves
 
     def _peer_curve(self, epsilon: float, start: float) -> list:
         torch.set_num_threads(2)
@@ -130,10 +154,25 @@ class Case:
             quality = round(self.score(peers.pictures(z)), 2)
             points.append((round(clock["spent"], 3), quality, step))
             clock["began"] = time.perf_counter()
-            return quality >= WANTED[self.cut] + 0.5
+            return quality >= WANTED[self.layer] + 0.5
 
         self.peer(TARGETS, 1200, epsilon, start=start, look=look)()
         return points
+
+
+def make_case(layer: str, variables: chain.Variables, truth: jax.Array) -> Case:
+    """The cut behind a layer of LeNet-5."""
+    cut = Cut(*chain.cut(zoo.lenet5(), layer), SHAPE)
+    weights = chain.select(cut.edge, variables)
+    features = jax.jit(partial(chain.apply, cut.edge))(weights, truth)
+    return Case(
+        cut=cut,
+        variables=weights,
+        features=features,
+        truth=truth,
+        network=peers.edge(weights, layer),
+        tensor=peers.tensor(features),
+    )
 
 
 def clocked(program: Callable) -> tuple[float, object]:
@@ -149,25 +188,22 @@ def clocked(program: Callable) -> tuple[float, object]:
 
 def steps(case: Case) -> dict[str, dict]:
     """Image-steps a second of the authors' search, in turn, for each batch."""
-    found = {}
+    batches = {}
     for batch, count in ((1, 200), (64, 50), (256, 20)):
-        settings = AUTHORS._replace(steps=count)
-
         peer = case.peer(batch, count)
         programs = {
             "torch, 1 thread": lambda peer=peer: threaded(1, peer),
             "torch, 2 threads": lambda peer=peer: threaded(2, peer),
-            "ours": case.ours(settings, TV, batch),
+            "ours": case.ours(replace(AUTHORS, steps=count), True, batch),
         }
         times = timing.paired(programs, turns=9)
-        for own in times.values():
-            own["image_steps_per_second"] = round(
-                batch * count / own["median_ms"] * 1e3
-            )
+        for one in times.values():
+            rate = batch * count / one["median_ms"] * 1e3
+            one["image_steps_per_second"] = round(rate)
         best = min(times[name]["median_ms"] for name in list(times)[:2])
         times["ours_against_best_torch"] = round(best / times["ours"]["median_ms"], 2)
-        found[f"batch {batch}"] = times
-    return found
+        batches[f"batch {batch}"] = times
+    return batches
 
 
 def threaded(number: int, program: Callable) -> np.ndarray:
@@ -178,7 +214,7 @@ def threaded(number: int, program: Callable) -> np.ndarray:
 
 def time_to(case: Case, curves: dict) -> dict:
     """Both programs to the wanted quality, in turn, with just the steps it takes."""
-    wanted = WANTED[case.cut]
+    wanted = WANTED[case.layer]
     reached = {
         name: next(((t, count) for t, db, count in points if db >= wanted), None)
         for name, points in curves.items()
@@ -191,16 +227,17 @@ def time_to(case: Case, curves: dict) -> dict:
         )
 
     ours = fastest(lambda name: name in OURS)
-    settings, _, weights = OURS[ours]
+    record, _, weighted = OURS[ours]
     programs = {}
     for start in (0.5, 0.1):
         name = fastest(lambda name, s=start: name.endswith(f"start {s}"))
         epsilon = float(name.split()[3].rstrip(","))
         programs[name] = case.peer(TARGETS, reached[name][1], epsilon, start=start)
-    programs[ours] = case.ours(settings._replace(steps=reached[ours][1]), weights)
+    programs[ours] = case.ours(replace(record, steps=reached[ours][1]), weighted)
     torch.set_num_threads(2)
     waiting = {
-        name: (lambda own=own: np.asarray(own())) for name, own in programs.items()
+        name: (lambda program=program: np.asarray(program()))
+        for name, program in programs.items()
     }
     times = timing.paired(waiting, turns=5, warmup=1)
     return {"wanted_db": wanted, "reached": reached, "paired": times}
@@ -208,32 +245,29 @@ def time_to(case: Case, curves: dict) -> dict:
 
 def lenet5() -> dict:
     """The target, trained once with the authors' settings (6 epochs) and kept."""
-    train = data.load("mnist").train
-    held = LabelledImages(jnp.asarray(train.images), jnp.asarray(train.labels))
+    split = data.load("mnist").train
+    record = Target(epochs=6, batch_size=32, learning_rate=1e-3, optimizer="amsgrad")
+    images = LabelledImages(jnp.asarray(split.images), jnp.asarray(split.labels))
+    context = Context(train_count=len(split.labels))
+    fit = classifier(zoo.lenet5(), static_half(record), context)
     folder = Path("runs") / "parts" / "benchmark-lenet5"
-    return fit_classifier(
-        jax.random.key(0),
-        zoo.lenet5(),
-        held,
-        recipe=Recipe(-(-6 * len(train.labels) // 32), "amsgrad", "constant"),
-        batch_size=32,
-        learning_rate=1e-3,
-        train=parts.trainer(folder, "target", Console()),
-    )[0]
+    trainer = parts.trainer(folder, "target", Console())
+    fitting = fit(jax.random.key(0), traced_half(record), images)
+    return train.drive(fitting, trainer)[0]
 
 
 def plot(results: dict) -> Figure:
     """PSNR over wall time, one panel a cut."""
     figure = Figure(figsize=(11, 5.2), layout="constrained")
     axes = figure.subplots(1, len(results))
-    for ax, (cut, found) in zip(axes, results.items(), strict=True):
-        for name, points in found["curves"].items():
+    for ax, (layer, figures) in zip(axes, results.items(), strict=True):
+        for name, points in figures["curves"].items():
             seconds, decibels, _ = zip(*points, strict=True)
             style = "--" if name.startswith("torch") else "-o"
             ax.plot(seconds, decibels, style, ms=3, lw=1.4, label=name)
-        ax.axhline(WANTED[cut], color="#999999", lw=0.8, ls=":")
+        ax.axhline(WANTED[layer], color="#999999", lw=0.8, ls=":")
         ax.set_xscale("log")
-        ax.set_title(f"{cut}, {TARGETS} targets")
+        ax.set_title(f"{layer}, {TARGETS} targets")
         ax.set_xlabel("seconds")
         ax.set_ylabel("mean PSNR (dB)")
         ax.grid(alpha=0.25)

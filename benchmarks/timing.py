@@ -32,14 +32,16 @@ def paired(
     """
     times = interleaved(programs, turns=turns, warmup=warmup)
     first = 1e3 * np.asarray(next(iter(times.values())))
+    return {name: _summary(1e3 * np.asarray(t), first) for name, t in times.items()}
+
+
+def _summary(milliseconds: np.ndarray, first: np.ndarray) -> dict[str, float]:
+    low, median, high = np.quantile(milliseconds, (0.25, 0.5, 0.75))
     return {
-        name: {
-            "median_ms": round(float(np.median(own)), 2),
-            "low_ms": round(float(np.quantile(own, 0.25)), 2),
-            "high_ms": round(float(np.quantile(own, 0.75)), 2),
-            "speed_against_first": round(float(np.median(first / own)), 2),
-        }
-        for name, own in ((name, 1e3 * np.asarray(t)) for name, t in times.items())
+        "median_ms": round(float(median), 2),
+        "low_ms": round(float(low), 2),
+        "high_ms": round(float(high), 2),
+        "speed_against_first": round(float(np.median(first / milliseconds)), 2),
     }
 
 

@@ -4,9 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ghostjax.classifier import LabelledImages, fit_classifier
+from ghostjax.base import Context, Cut, Rows, Task
+from ghostjax.chain import cut, select
+from ghostjax.classifier import LabelledImages, classifier
+from ghostjax.data import Partition, roles
+from ghostjax.fields import static_half, traced_half
 from ghostjax.layers import Conv, Dense, MaxPool, Relu
-from ghostjax.train import Recipe
+from ghostjax.sections import Target
+from ghostjax.train import drive
 
 ANSWER = jnp.arange(4.0)
 
@@ -17,17 +22,18 @@ def data():
     return inputs, inputs @ ANSWER
 
 
-def loss(params, model_state, key, batch):
+def loss(params, model_state, key, batch, hyper, shared):
     """Squared error, with a count of the steps as model state."""
     inputs, targets = batch
     value = ((inputs @ params["w"] - targets) ** 2).mean()
     return value, ({"seen": model_state["seen"] + 1}, {"error": value})
 
 
-def draw(key, index, data):
+def draw(key, index, shared, own):
     """A random batch of 16, folded from the step."""
-    chosen = jax.random.randint(jax.random.fold_in(key, index), (16,), 0, len(data[0]))
-    return data[0][chosen], data[1][chosen]
+    size = len(shared[0])
+    chosen = jax.random.randint(jax.random.fold_in(key, index), (16,), 0, size)
+    return shared[0][chosen], shared[1][chosen]
 
 
 def start():
@@ -60,12 +66,36 @@ def bars(seed, count):
 
 def target(images, labels, steps):
     """NETWORK's variables, trained for so many steps on images [N, H, W, C]."""
-    variables, _ = fit_classifier(
-        jax.random.key(0),
-        NETWORK,
-        LabelledImages(jnp.asarray(images), jnp.asarray(labels)),
-        recipe=Recipe(steps),
-        batch_size=64,
-        learning_rate=3e-3,
+    record = Target(epochs=1, batch_size=64, learning_rate=3e-3)
+    data = LabelledImages(jnp.asarray(images), jnp.asarray(labels))
+    context = Context(train_count=64 * steps)
+    fit = classifier(NETWORK, static_half(record), context)
+    return drive(fit(jax.random.key(0), traced_half(record), data))[0]
+
+
+def at(layer, network=NETWORK, shape=SHAPE):
+    """The network cut after a layer."""
+    return Cut(*cut(network, layer), shape)
+
+
+def task(cut_, variables, images, labels, sensitive, stego=()):
+    """The task of a defense on images whose `sensitive` labels are secret."""
+    labels = np.asarray(labels)
+    classes = range(cut_.classes)
+    public = tuple(label for label in classes if label not in sensitive)
+    role = roles(labels, Partition(tuple(sensitive), public))
+    return Task(
+        edge_variables=select(cut_.edge, variables),
+        cloud_variables=select(cut_.cloud, variables),
+        images=jnp.asarray(images),
+        labels=jnp.asarray(labels),
+        covers=padded(role.covers, len(labels)),
+        secrets=padded(role.secrets, len(labels)),
+        sensitive=np.isin(classes, sensitive),
+        stego=stego,
     )
-    return variables
+
+
+def padded(rows, size):
+    """Rows of a data set of `size` images, as a task has them."""
+    return Rows(np.resize(rows, size).astype(np.int32), len(rows))

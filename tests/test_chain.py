@@ -188,8 +188,8 @@ def test_convolution_is_xlas(padding, size, channels):
     wanted = jax.lax.conv_general_dilated(
         x, kernel, (1, 1), padding, dimension_numbers=layout
     )
-    found = convolve(x, kernel, padding)
-    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4)
+    convolved = convolve(x, kernel, padding)
+    np.testing.assert_allclose(convolved, wanted, rtol=1e-5, atol=1e-4)
 
 
 def test_unknown_names_give_the_nearest():
@@ -206,10 +206,10 @@ def test_strided_and_transposed_convolutions_are_xlas(stride):
     x = jax.random.normal(jax.random.key(0), (2, 11, 13, 9))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 9, 4))
     layout = ("NHWC", "HWIO", "NHWC")
-    own = jax.lax.conv_general_dilated(
+    forth = jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), "VALID", dimension_numbers=layout
     )
-    np.testing.assert_allclose(convolve(x, kernel, "VALID", stride), own, atol=1e-4)
+    np.testing.assert_allclose(convolve(x, kernel, "VALID", stride), forth, atol=1e-4)
     layer = ConvTranspose(4, 3, stride)
     variables = layer.init(jax.random.key(2), x)
     weights = variables["params"]["conv"]["kernel"]

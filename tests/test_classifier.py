@@ -8,30 +8,29 @@ import numpy as np
 import pytest
 from probes import NETWORK, bars
 
-from ghostjax import chain, parallel
-from ghostjax.classifier import LabelledImages, fit_classifier
+from ghostjax import chain, loop, parallel, registry, train
+from ghostjax.base import Context
+from ghostjax.classifier import LabelledImages, classifier
+from ghostjax.fields import traced_half
 from ghostjax.layers import BatchNorm, Dropout
-from ghostjax.train import Recipe
+from ghostjax.sections import Target
 
 FRAGILE = (*NETWORK[:3], ("bn1", BatchNorm()), ("drop1", Dropout(0.1)), *NETWORK[3:])
+RECORD = Target(epochs=1, batch_size=64, learning_rate=3e-3)
 
 
 def data(seed):
     return LabelledImages(*map(jnp.asarray, bars(seed, 300)))
 
 
-def fit(key, rate=3e-3, layers=NETWORK, steps=80, scanned=False):
-    from ghostjax import train
-
-    return fit_classifier(
-        key,
-        layers,
-        data(0),
-        recipe=Recipe(steps),
-        batch_size=64,
-        learning_rate=rate,
-        train=partial(train.fit, scanned=scanned),
-    )
+def fit(key, rate=None, layers=NETWORK, steps=80, scanned=False):
+    """(variables, metrics) after so many steps."""
+    context = Context(train_count=64 * steps)
+    fitting = registry.construct(classifier, layers, RECORD, context)
+    hyper = traced_half(RECORD) | ({} if rate is None else {"learning_rate": rate})
+    run = partial(train.fit, scanned=scanned)
+    variables, metrics = train.drive(fitting(key, hyper, data(0)), run)
+    return variables, metrics["target"]
 
 
 @pytest.mark.parametrize("layers", [NETWORK, FRAGILE], ids=["plain", "norm, dropout"])
@@ -57,3 +56,20 @@ def test_a_sweep_over_seeds_and_rates_is_one_vmap_and_fits_on_devices():
         ):
             np.testing.assert_allclose(several[place], one, rtol=1e-3, atol=1e-5)
             np.testing.assert_allclose(placed[place], one, rtol=1e-3, atol=1e-5)
+
+
+def test_an_epoch_sees_each_image_once_and_the_last_is_not_cut_short():
+    context = Context(train_count=300)
+    record = Target(epochs=3, batch_size=64)
+    fitting = registry.construct(classifier, NETWORK, record, context)
+    training = next(fitting(jax.random.key(0), traced_half(record), data(0)))
+    assert training.recipe == train.Recipe(15, "adam", "constant")  # 900 / 64 = 14.1
+    batch, _ = training.draw(jax.random.key(1), 0, training.shared, training.own)
+    assert batch.shape == (64, 14, 14, 1) and float(batch.max()) <= 1
+
+
+def test_a_network_of_another_seed_and_rate_compiles_nothing():
+    fit(jax.random.key(2), steps=2)
+    before = loop._stepped._cache_size()
+    fit(jax.random.key(3), np.float32(1e-2), steps=2)
+    assert loop._stepped._cache_size() == before

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ghostjax import cli, config, sections, sweep, zoo
+from ghostjax import cli, config, sweep, zoo
+from ghostjax.attacks.records import Inverse
+from ghostjax.defenses.records import Plain
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -29,7 +31,7 @@ def test_light_commands_import_no_jax(words):
     assert done.stdout.strip()
 
 
-def test_report_imports_no_jax(tmp_path):
+def test_report_imports_no_jax():
     program = "import sys, ghostjax.report; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
@@ -69,31 +71,95 @@ def test_completion_is_a_script(shell, capsys):
     assert "networks" in capsys.readouterr().out
 
 
+def overridden(words, name="smoke"):
+    """The config of a shipped file with the words laid over it."""
+    return config.build(cli.override(config.read(CONFIGS / f"{name}.toml"), words))
+
+
 def test_overrides_reach_the_config():
-    base = config.load(CONFIGS / "smoke.toml")
     words = ["--attack.steps", "7", "--data.sensitive-labels", "1", "2", "--seed", "5"]
-    changed = cli.override(base, words)
+    changed = overridden(words)
     assert changed.attack.steps == 7 and changed.seed == 5
     assert changed.data.sensitive_labels == (1, 2)
-    assert changed.target == base.target
+    assert changed.target == config.load(CONFIGS / "smoke.toml").target
+
+
+def test_underscores_equals_signs_and_repeated_words():
+    words = ["--attack.tv_weight=2", "--attack.box=False", "--seed=1", "--seed", "3"]
+    changed = overridden(words)
+    assert (changed.attack.tv_weight, changed.attack.box) == (2.0, False)
+    assert changed.seed == 3
 
 
 @pytest.mark.parametrize(
     "words", [["--defense.name", "plain"], ["--defense.name=plain"]]
 )
 def test_an_override_can_change_the_member_of_a_table(words):
-    base = config.load(CONFIGS / "smoke.toml")
-    changed = cli.override(base, [*words, "--defense.cut", "conv1", "--seed", "1"])
-    assert changed.defense == sections.Plain(cut="conv1")
+    changed = overridden([*words, "--defense.cut", "conv1", "--seed", "1"])
+    assert changed.defense == Plain(cut="conv1")
     assert changed.seed == 1
 
 
-def test_another_member_keeps_the_keys_that_both_have():
-    base = cli.override(config.load(CONFIGS / "smoke.toml"), ["--defense.cut", "conv2"])
-    changed = cli.override(base, ["--defense.name", "plain"])
-    assert changed.defense == sections.Plain(cut="conv2")
+def test_another_member_keeps_the_keys_that_every_member_has():
+    smoke = config.read(CONFIGS / "smoke.toml")
+    tree = cli.override(smoke, ["--defense.cut", "conv2"])
+    changed = config.build(cli.override(tree, ["--defense.name", "plain"]))
+    assert changed.defense == Plain(cut="conv2")
     with pytest.raises(ValueError, match="--defense.name needs a value"):
-        cli.override(base, ["--defense.name"])
+        cli.override(tree, ["--defense.name"])
+
+
+def test_another_attack_has_its_own_learning_rate():
+    assert overridden(["--attack.name", "inverse"]).attack == Inverse()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--attack.steps", "0"], "attack.steps = 0: must be at least 1"),
+        (["--attack.name", "rmel"], "unknown attack.name 'rmel': did you mean 'rmle'"),
+        (["--attack.preset", "adan"], "unknown attack.preset 'adan': did you mean"),
+        (
+            ["--attack.name", "inverse", "--attack.preset", "adam"],
+            "unknown [attack] key 'preset'",
+        ),
+        (
+            ["--denoise.name", "cda", "--denoise.pairs", "generator"],
+            "denoise.pairs = 'generator': must be 'own' with the defense ghost",
+        ),
+    ],
+)
+def test_an_override_that_cannot_be_is_one_line(words, message, capsys):
+    assert cli.main(["run", str(CONFIGS / "smoke.toml"), *words]) == 2
+    errors = capsys.readouterr().err
+    assert f"ghostjax: command line: {message}" in errors
+    assert len(errors.strip().splitlines()) == 1
+
+
+def test_words_that_agree_only_together_are_one_layer():
+    repaired = ["--defense.name=ghost_plus", "--denoise.name=cda"]
+    tree = cli.override({}, [*repaired, "--denoise.pairs=generator"])
+    assert config.build(tree).denoise.pairs == "generator"
+    words = ["--defense.name", "ghost", "--denoise.pairs", "own"]
+    assert config.build(cli.override(tree, words)).denoise.pairs == "own"
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ([], ["--attack.name {none,rmle,", "--attack.steps INT", "--stego.bits INT"]),
+        (["--attack.name", "direct"], ["--attack.probe-rate FLOAT"]),
+        (["--attack.preset", "adam"], ["lowers its objective", "(default: 2000)"]),
+    ],
+)
+def test_help_keys_shows_the_keys_of_the_chosen_members(words, shown, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["run", str(CONFIGS / "smoke.toml"), *words, "--help-keys"])
+    assert stop.value.code == 0
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for text in shown:
+        assert text in printed
+    assert ("--attack.steps" in printed) == ("direct" not in words)
 
 
 SWEEP = """
@@ -117,7 +183,7 @@ def test_overrides_reach_every_member_of_a_sweep(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--defense.level", "2"], "the config sweeps over defense.level"),
         (["--defense.level=2"], "the config sweeps over defense.level"),
@@ -125,12 +191,12 @@ def test_overrides_reach_every_member_of_a_sweep(tmp_path):
     ],
 )
 @pytest.mark.parametrize("command", ["run", "partition"])
-def test_an_override_cannot_undo_the_sweep(words, said, command, tmp_path, capsys):
+def test_an_override_cannot_undo_the_sweep(words, message, command, tmp_path, capsys):
     path = tmp_path / "grid.toml"
     path.write_text(SWEEP)
     assert cli.main([command, str(path), "--output", str(tmp_path / "o"), *words]) == 2
     errors = capsys.readouterr().err
-    assert said in errors and len(errors.strip().splitlines()) == 1
+    assert message in errors and len(errors.strip().splitlines()) == 1
     assert not (tmp_path / "o").exists()
 
 

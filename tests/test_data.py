@@ -64,12 +64,12 @@ def write_prepared(root, file_format="array_record", version="3.0.1"):
 def example(image, label):
     from tensorflow_datasets.proto import tf_example_pb2
 
-    found = tf_example_pb2.Example()
+    record = tf_example_pb2.Example()
     buffer = io.BytesIO()
     Image.fromarray(image.squeeze()).save(buffer, "PNG")
-    found.features.feature["image"].bytes_list.value.append(buffer.getvalue())
-    found.features.feature["label"].int64_list.value.append(int(label))
-    return found.SerializeToString()
+    record.features.feature["image"].bytes_list.value.append(buffer.getvalue())
+    record.features.feature["label"].int64_list.value.append(int(label))
+    return record.SerializeToString()
 
 
 def write_shard(path, examples, file_format):
@@ -107,10 +107,10 @@ def shard(root):
 
 def assert_holds(dataset, content):
     for split in ("train", "test"):
-        found = getattr(dataset, split)
-        np.testing.assert_array_equal(found.images, content[split][0])
-        np.testing.assert_array_equal(found.labels, content[split][1])
-        assert (found.images.dtype, found.labels.dtype) == (np.uint8, np.int32)
+        images, labels = getattr(dataset, split)
+        np.testing.assert_array_equal(images, content[split][0])
+        np.testing.assert_array_equal(labels, content[split][1])
+        assert (images.dtype, labels.dtype) == (np.uint8, np.int32)
 
 
 def test_prepared_subset_is_read_exactly(mnist, caches):
@@ -291,15 +291,15 @@ def test_failed_write_leaves_no_file(tmp_path, monkeypatch):
 
 def test_available(tmp_path):
     root, _ = write_prepared(tmp_path)
-    found = {status.name: status for status in data.available(root)}
-    assert list(found) == list(DATASETS)
-    assert found["digits"][1:] == ("embedded", {"train": 1437, "test": 360})
-    assert found["mnist"][1:] == ("subset", {"train": 5, "test": 4})
-    assert found["cifar10"][1:] == ("not prepared", {})
+    statuses = {status.name: status for status in data.available(root)}
+    assert list(statuses) == list(DATASETS)
+    assert statuses["digits"][1:] == ("embedded", {"train": 1437, "test": 360})
+    assert statuses["mnist"][1:] == ("subset", {"train": 5, "test": 4})
+    assert statuses["cifar10"][1:] == ("not prepared", {})
     path = shard(root)
     path.unlink()
-    found = {status.name: status for status in data.available(root)}
-    assert found["mnist"].status == f"damaged: {path} is not there"
+    statuses = {status.name: status for status in data.available(root)}
+    assert statuses["mnist"].status == f"damaged: {path} is not there"
 
 
 def test_digits_is_deterministic_stratified_and_whole():
@@ -324,17 +324,17 @@ def test_digits_is_deterministic_stratified_and_whole():
 def test_digits_are_the_bicubic_enlargement():
     from sklearn.datasets import load_digits
 
-    found = load_digits()
+    bundle = load_digits()
     weights = bicubic_weights(8, 28)
     # Pillow resizes rows first and keeps bytes in between.
-    rows = np.clip(np.rint(np.rint(found.images * 255 / 16) @ weights.T), 0, 255)
+    rows = np.clip(np.rint(np.rint(bundle.images * 255 / 16) @ weights.T), 0, 255)
     expected = np.clip(weights @ rows, 0, 255)
     images = np.concatenate([part.images for part in data.load("digits")[1:3]])
     labels = np.concatenate([part.labels for part in data.load("digits")[1:3]])
     # Order-free: every published image, with its label, within rounding of one of ours.
     for label in range(10):
         ours = images[labels == label].reshape(-1, 784).astype(float)
-        for image in expected[found.target == label].reshape(-1, 784):
+        for image in expected[bundle.target == label].reshape(-1, 784):
             assert abs(ours - image).max(axis=1).min() < 2
 
 

@@ -170,7 +170,7 @@ def test_prepared_from_raw_files_and_read_back(name, source, tmp_path):
     tolerance = 1.01 if name == "gtsrb" else 0
     for split in ("train", "test"):
         assert_same_images(getattr(dataset, split), content[split], tolerance)
-    status = {found.name: found for found in data.available(root)}[name]
+    status = {entry.name: entry for entry in data.available(root)}[name]
     assert status[1:] == ("subset", SIZES)
     assert "tensorflow" not in sys.modules
 

@@ -4,61 +4,58 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from probes import task
 from scipy import stats
 
-from ghostjax import chain, zoo
-from ghostjax.attacks.observe import average
-from ghostjax.base import Task
-from ghostjax.defenses import dropout, noise, plain
+from ghostjax import chain, registry, zoo
+from ghostjax.attacks.records import Rmle
+from ghostjax.base import Context, Cut, encode
+from ghostjax.defenses.records import Dropout, Noise, Plain
+from ghostjax.fields import traced_half
+from ghostjax.train import drive
 
 SHAPE = (28, 28, 1)
 MEMBERS = {
-    "gaussian": lambda e, c, x, p: noise.noise(e, c, level=x, place=p),
-    "laplace": lambda e, c, x, p: noise.noise(
-        e, c, level=x, distribution="laplace", place=p
-    ),
-    "dropout": lambda e, c, x, p: dropout.dropout(e, c, rate=x, place=p),
-    "rescaled": lambda e, c, x, p: dropout.dropout(e, c, rate=x, place=p, rescale=True),
+    "gaussian": lambda x, p: Noise(level=x, place=p),
+    "laplace": lambda x, p: Noise(level=x, distribution="laplace", place=p),
+    "dropout": lambda x, p: Dropout(rate=x, place=p),
+    "rescaled": lambda x, p: Dropout(rate=x, place=p, rescale=True),
 }
 
 
 @pytest.fixture(scope="module")
 def scene():
-    """(edge, cloud, task, images) of lenet5 cut at conv1."""
+    """(cut, task, images) of lenet5 cut at conv1."""
     layers = zoo.lenet5()
     images = jax.random.uniform(jax.random.key(1), (16, *SHAPE))
     variables = chain.init(layers, jax.random.key(0), images)
-    edge, cloud = chain.cut(layers, "conv1")
-    nothing = jnp.zeros(1, jnp.int32)
-    task = Task(
-        chain.select(edge, variables),
-        chain.select(cloud, variables),
-        jnp.zeros((1, *SHAPE), jnp.uint8),
-        nothing,
-        nothing,
-        nothing,
-    )
-    return edge, cloud, task, images
+    cut = Cut(*chain.cut(layers, "conv1"), SHAPE)
+    pictures = np.zeros((2, *SHAPE), np.uint8)
+    return cut, task(cut, variables, pictures, [0, 1], (1,)), images
 
 
 def features_of(scene, member, level, place="features", key=7):
-    edge, cloud, task, images = scene
-    defense = MEMBERS[member](edge, cloud, level, place)
-    params, metrics = defense.fit(jax.random.key(0), task, None)
+    return sent(scene, MEMBERS[member](level, place), key)
+
+
+def sent(scene, record, key=7):
+    """(defense, params, features) of a record's defense on the scene's images."""
+    cut, problem, images = scene
+    defense = registry.build(record, cut, Context())
+    params, metrics = drive(
+        defense.fit(jax.random.key(0), traced_half(record), problem)
+    )
     assert metrics == {} and not defense.hides
-    encode = jax.jit(defense.encode)
-    return defense, params, encode(params, jax.random.key(key), images, images)
+    send = jax.jit(encode, static_argnums=0)
+    return defense, params, send(defense, params, jax.random.key(key), images, images)
 
 
 @pytest.mark.parametrize("place", ["features", "input"])
 @pytest.mark.parametrize("member", MEMBERS)
 def test_level_0_is_no_defense_to_the_bit(scene, member, place):
-    edge, cloud, task, images = scene
-    undefended = plain.plain(edge, cloud)
-    params, _ = undefended.fit(jax.random.key(0), task, None)
-    wanted = jax.jit(undefended.encode)(params, jax.random.key(7), images, images)
-    _, _, found = features_of(scene, member, 0.0, place)
-    np.testing.assert_array_equal(found, wanted)
+    _, _, undefended = sent(scene, Plain())
+    _, _, features = features_of(scene, member, 0.0, place)
+    np.testing.assert_array_equal(features, undefended)
 
 
 def residuals(scene, member, level):
@@ -83,13 +80,13 @@ def test_noise_has_the_stated_law_and_scale(scene, member):
 @pytest.mark.parametrize("member", ["dropout", "rescaled"])
 def test_dropout_drops_the_stated_share_and_rescales_only_if_asked(scene, member):
     clean = np.asarray(features_of(scene, member, 0.0)[2])
-    found = np.asarray(features_of(scene, member, 0.3)[2])
-    gone = found == 0
+    features = np.asarray(features_of(scene, member, 0.3)[2])
+    gone = features == 0
     n = gone.size
     assert stats.binomtest(int(gone.sum()), n, 0.3).pvalue > 1e-3
     assert stats.binomtest(int(gone.sum()), n, 0.31).pvalue < 1e-3
     factor = 1 / 0.7 if member == "rescaled" else 1.0
-    np.testing.assert_allclose(found[~gone], factor * clean[~gone], rtol=1e-5)
+    np.testing.assert_allclose(features[~gone], factor * clean[~gone], rtol=1e-5)
     # Single values, not whole channels.
     shares = gone.mean((0, 1, 2))
     assert 0.25 < shares.min() and shares.max() < 0.35
@@ -98,9 +95,8 @@ def test_dropout_drops_the_stated_share_and_rescales_only_if_asked(scene, member
 @pytest.mark.parametrize("place", ["features", "input"])
 @pytest.mark.parametrize("member", MEMBERS)
 def test_fresh_per_image_and_query_and_the_same_for_one_key(scene, member, place):
-    edge, cloud, task, images = scene
-    one = jnp.repeat(images[:1], 2, 0)
-    pair = edge, cloud, task, one
+    cut, problem, images = scene
+    pair = cut, problem, jnp.repeat(images[:1], 2, 0)
     _, _, first = features_of(pair, member, 0.5, place)
     _, _, again = features_of(pair, member, 0.5, place)
     _, _, other = features_of(pair, member, 0.5, place, key=8)
@@ -110,49 +106,56 @@ def test_fresh_per_image_and_query_and_the_same_for_one_key(scene, member, place
 
 
 def test_input_noise_is_in_normalised_pixels(scene):
-    edge, cloud, task, images = scene
-    _, params, found = features_of(scene, "gaussian", 0.2, "input")
+    cut, problem, images = scene
+    _, _, features = features_of(scene, "gaussian", 0.2, "input")
     drawn = 0.2 * jax.random.normal(jax.random.key(7), images.shape)
-    wanted = chain.apply(edge, task.edge_variables, images + 0.5 * drawn)
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    wanted = chain.apply(cut.edge, problem.edge_variables, images + 0.5 * drawn)
+    np.testing.assert_allclose(features, wanted, atol=1e-5)
 
 
 def test_public_images_are_treated_alike_and_the_cloud_is_the_targets(scene):
-    edge, cloud, task, images = scene
-    defense, params, found = features_of(scene, "laplace", 0.5)
-    public = defense.encode_public(params, jax.random.key(7), images)
-    np.testing.assert_allclose(public, found, atol=1e-6)
+    cut, problem, images = scene
+    defense, params, features = features_of(scene, "laplace", 0.5)
+    public = defense.send(params, jax.random.key(7), images)
+    np.testing.assert_allclose(public, features, atol=1e-6)
     np.testing.assert_allclose(
-        defense.answer(params, found),
-        chain.apply(cloud, task.cloud_variables, found),
+        defense.answer(params, features),
+        chain.apply(cut.cloud, problem.cloud_variables, features),
         atol=1e-5,
     )
 
 
-def test_levels_share_one_program(scene):
-    edge, cloud, _, _ = scene
-    a, b = (MEMBERS["gaussian"](edge, cloud, x, "input") for x in (0.1, 0.9))
-    assert a.encode is b.encode and a.answer is b.answer
+@pytest.mark.parametrize("member", MEMBERS)
+def test_levels_share_one_program(scene, member):
+    low, high = (MEMBERS[member](x, "input") for x in (0.1, 0.9))
+    one, other = (registry.build(r, scene[0], Context()) for r in (low, high))
+    assert one is other
 
 
-def test_unknown_places_and_distributions_are_named(scene):
-    with pytest.raises(ValueError, match="place is 'output'"):
-        noise.noise(*scene[:2], level=1.0, place="output")
-    with pytest.raises(ValueError, match="noise is gaussian or laplace"):
-        noise.noise(*scene[:2], level=1.0, distribution="uniform")
+def test_unknown_places_and_distributions_are_named():
+    with pytest.raises(ValueError, match="unknown place 'output': .*features, input"):
+        Noise(place="output")
+    words = "unknown distribution 'uniform': .*gaussian, laplace"
+    with pytest.raises(ValueError, match=words):
+        Noise(distribution="uniform")
 
 
-def test_averaging_queries():
+def test_averaging_queries(scene):
+    """As an attack combines them, and one that knows that zeros are dropout's."""
+    blind, knowing = (
+        registry.build(Rmle(known_zeros=known), scene[0], Context()).combine
+        for known in (False, True)
+    )
     draw = np.random.default_rng(0)
     truth = draw.normal(size=(3, 4, 5)).astype(np.float32)
     noisy = truth + draw.normal(size=(400, 3, 4, 5)).astype(np.float32)
-    error = average(jnp.asarray(noisy)) - truth
+    error = blind(jnp.asarray(noisy)) - truth
     assert 0.03 < float(error.std()) < 0.07, "1 / sqrt(400) is 0.05"
-    kept = draw.random((5, 3, 4, 5)) < 0.5
-    found = average(jnp.asarray(truth * kept), known_zeros=True)
-    seen = kept.any(0)
-    np.testing.assert_allclose(found[seen], truth[seen], rtol=1e-5)
-    np.testing.assert_array_equal(found[~seen], 0)
+    shown = draw.random((5, 3, 4, 5)) < 0.5
+    combined = knowing(jnp.asarray(truth * shown))
+    seen = shown.any(0)
+    np.testing.assert_allclose(combined[seen], truth[seen], rtol=1e-5)
+    np.testing.assert_array_equal(combined[~seen], 0)
     single = jnp.asarray(noisy[:1])
-    np.testing.assert_array_equal(average(single), noisy[0])
-    np.testing.assert_array_equal(average(single, known_zeros=True), noisy[0])
+    np.testing.assert_array_equal(blind(single), noisy[0])
+    np.testing.assert_array_equal(knowing(single), noisy[0])

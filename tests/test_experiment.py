@@ -15,10 +15,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ghostjax import cli, config, experiment, report, sections
+from ghostjax import cli, config, report
+from ghostjax.attacks.records import Denoise, NoAttack
 from ghostjax.defenses.arden import epsilon_published
+from ghostjax.defenses.records import Arden, GhostPlus, Shredder
+from ghostjax.experiments import run
+from ghostjax.stego.records import Nns
 
-NO_ATTACK = sections.NoAttack()
+NO_ATTACK = NoAttack()
 SMOKE = Path(__file__).parent.parent / "configs" / "smoke.toml"
 
 
@@ -34,6 +38,12 @@ def finish(process):
     """(exit status, standard output, standard error)."""
     output, errors = process.communicate(timeout=240)
     return process.returncode, output, errors
+
+
+def run_one(experiment, output, console=None):
+    """The folder of one experiment, run in this process."""
+    (folder,) = run.run([experiment], output, console or Console(quiet=True))
+    return folder
 
 
 def row_of(output):
@@ -97,7 +107,7 @@ def test_a_run_with_another_attack_shares_the_trained_parts(finished):
     other = config.load(SMOKE)
     other = replace(other, name="other", attack=replace(other.attack, steps=11))
     console = Console(record=True, width=200)
-    experiment.run(other, output, console)
+    run_one(other, output, console)
     printed = console.export_text()
     assert "target  from the cache" in printed and "ghost  from the cache" in printed
     for folder in output.glob("other-*"):
@@ -108,9 +118,9 @@ def test_a_run_with_another_attack_shares_the_trained_parts(finished):
 
 def test_ghost_plus_runs_to_the_end_and_leaves_public_answers_alone(finished):
     output, _ = finished
-    own = sections.GhostPlus(cut="pool1", steps=3, batch_size=8)
-    other = replace(config.load(SMOKE), name="plus", defense=own)
-    folder = experiment.run(other, output, Console(quiet=True))
+    defense = GhostPlus(cut="pool1", steps=3, batch_size=8)
+    other = replace(config.load(SMOKE), name="plus", defense=defense)
+    folder = run_one(other, output)
     row = report.read_row(folder)
     for name in ("public", "all"):
         assert row[f"accuracy_{name}"] == row[f"target_accuracy_{name}"]
@@ -127,12 +137,12 @@ def test_ghost_plus_runs_to_the_end_and_leaves_public_answers_alone(finished):
 def test_a_stego_network_is_read_out_before_the_denoiser_too(finished):
     output, _ = finished
     smoke = config.load(SMOKE)
-    stego = sections.Nns("nns", "n16", epochs=1, batch_size=4)
+    stego = Nns(network="n16", epochs=1, batch_size=4)
     stego = replace(stego, beta=3.0, learning_rate=5e-3)
-    own = sections.GhostPlus(cut="pool1", steps=2, batch_size=8)
-    repair = sections.Denoise(pairs="generator", epochs=1)
-    other = replace(smoke, name="nns", stego=stego, defense=own, denoise=repair)
-    folder = experiment.run(other, output, Console(quiet=True))
+    defense = GhostPlus(cut="pool1", steps=2, batch_size=8)
+    repair = Denoise(pairs="generator", epochs=1)
+    other = replace(smoke, name="nns", stego=stego, defense=defense, denoise=repair)
+    folder = run_one(other, output)
     row = report.read_row(folder)
     assert row["stego"] == "nns" and row["bits"] == 0 and row["denoise"] == "cda"
     both = [f"psnr_{n}_secret_mean" for n in ("extracted", "extracted_before")]
@@ -145,11 +155,11 @@ def test_a_stego_network_is_read_out_before_the_denoiser_too(finished):
 
 def test_a_stego_network_that_hides_nothing_stops_the_run_before_the_defense(finished):
     output, _ = finished
-    stego = sections.Nns(network="n16", epochs=1, beta=1e-6)
+    stego = Nns(network="n16", epochs=1, beta=1e-6)
     other = replace(config.load(SMOKE), name="blank", stego=stego)
     before = set((output / "parts").glob("ghost-*"))
     with pytest.raises(ValueError, match="the stego network hides nothing"):
-        experiment.run(other, output, Console(quiet=True))
+        run_one(other, output)
     assert set((output / "parts").glob("ghost-*")) == before
     (folder,) = output.glob("blank-*")
     assert not (folder / "row.parquet").exists()
@@ -158,11 +168,11 @@ def test_a_stego_network_that_hides_nothing_stops_the_run_before_the_defense(fin
 
 def test_arden_has_both_epsilons_in_its_row_and_one_training_for_all_ratios(finished):
     output, _ = finished
-    own = sections.Arden(cut="pool1", steps=2, batch_size=8)
-    first = replace(config.load(SMOKE), name="arden", defense=own, attack=NO_ATTACK)
+    defense = Arden(cut="pool1", steps=2, batch_size=8)
+    first = replace(config.load(SMOKE), name="arden", defense=defense, attack=NO_ATTACK)
     second = replace(first, data=replace(first.data, gamma="3:7"))
     console = Console(record=True, width=200)
-    folders = [experiment.run(one, output, console) for one in (first, second)]
+    folders = [run_one(one, output, console) for one in (first, second)]
     assert "arden  from the cache" in console.export_text()
     rows = [report.read_row(folder) for folder in folders]
     values = 12 * 12 * 8  # of lenet5's pool1
@@ -177,9 +187,10 @@ def test_arden_has_both_epsilons_in_its_row_and_one_training_for_all_ratios(fini
 
 def test_shredder_has_its_1_over_snr_in_its_row(finished):
     output, _ = finished
-    own = sections.Shredder(cut="pool1", steps=2, members=2)
-    one = replace(config.load(SMOKE), name="shredder", defense=own, attack=NO_ATTACK)
-    folder = experiment.run(one, output, Console(quiet=True))
+    defense = Shredder(cut="pool1", steps=2, members=2)
+    smoke = replace(config.load(SMOKE), name="shredder", attack=NO_ATTACK)
+    one = replace(smoke, defense=defense)
+    folder = run_one(one, output)
     row = report.read_row(folder)
     assert row["inverse_snr"] > row["inverse_snr_start"] > 0
     metrics = (folder / "metrics.jsonl").read_text()
@@ -196,7 +207,7 @@ def test_killed_runs_end_with_the_same_row(finished, tmp_path, moment):
             assert process.poll() is None
     else:  # the first checkpoint of the part is there: kill in the middle of it
         deadline = time.monotonic() + 120
-        while not any(x.name.isdigit() for x in tmp_path.glob(f"parts/{moment}*/*")):
+        while not any(x.name.isdigit() for x in tmp_path.glob(f"parts/{moment}*/*/*")):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
@@ -227,8 +238,8 @@ BAD = {
     "unknown data": (["--data.name", "minst"], "did you mean 'mnist'"),
     "unknown defense": (["--defense.name", "gost"], "did you mean 'ghost'"),
     "no public label": (["--data.gamma", "10:0"], "10:0"),
-    "zeta 0": (["--stego.bits", "0"], "between 1 and 7"),
-    "zeta 9": (["--stego.bits", "9"], "between 1 and 7"),
+    "zeta 0": (["--stego.bits", "0"], "must be in [1, 7]"),
+    "zeta 9": (["--stego.bits", "9"], "must be in [1, 7]"),
     "other image size": (["--target.network", "cnn6"], "(32, 32, 3)"),
     "batch too large": (["--target.batch-size", "5000"], "target.batch_size = 5000"),
     "rate 0": (["--target.learning-rate", "0"], "target.learning_rate = 0.0"),

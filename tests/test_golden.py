@@ -1,9 +1,10 @@
-"""The rows of `golden/rows.toml` and `golden/walk.toml`, as they were before a rebuild.
+"""The rows of the configs in `golden/`, as they were before a rebuild.
 
 Tolerances, since XLA's code differs between processors and a training of a few steps
 carries that on: what counts images may differ by 4 points (three of the some 100 test
 secrets), a mean over the images by 2 % and 0.02 of its unit, words and settings not at
-all. `golden/rows.py` compares bits on one machine.
+all. `golden/rows.py` compares bits on one machine. Behind a decoder that whitens
+features, whose eigenvectors turn with the last bit, means may differ by a tenth.
 """
 
 import json
@@ -19,35 +20,51 @@ import rows as golden  # noqa: E402
 
 BEFORE = json.loads((GOLDEN / "rows.json").read_text(encoding="utf-8"))
 POINTS = ("accuracy", "control_", "covers_called_")
+QUICK = [name for name in BEFORE if name.startswith("quick")]
+WHOLE = [name for name in BEFORE if name not in QUICK]
 
 
 @pytest.fixture(scope="module")
-def after():
-    return golden.golden()
+def quick():
+    return golden.golden(["quick"], walk=False)
 
 
-def close(key, before, after):
+@pytest.fixture(scope="module")
+def whole():
+    return golden.golden(["whole"])
+
+
+def close(key, before, after, tolerance):
     if isinstance(before, bool) or not isinstance(before, int | float):
         return before == after
     if before != before:
         return after != after
     if any(word in key for word in POINTS) and not key.endswith("_n"):
         return after == pytest.approx(before, abs=4.0)
-    return after == pytest.approx(before, rel=0.02, abs=0.02)
+    return after == pytest.approx(before, rel=tolerance, abs=0.02)
 
 
-def test_every_member_is_there(after):
-    assert list(after) == list(BEFORE)
-
-
-@pytest.mark.parametrize("name", BEFORE)
-def test_rows_are_as_they_were(name, after):
+def compare(name, after):
     before, row = BEFORE[name], after[name]
-    missing = [key for key in before if key not in row]
-    assert not missing
+    assert not [key for key in before if key not in row]
+    whitened = before.get("attack") in ("inverse", "shadow")
+    tolerance = 0.1 if whitened else 0.02
     apart = {
         key: (value, row[key])
         for key, value in before.items()
-        if not close(key, value, row[key])
+        if not close(key, value, row[key], tolerance)
     }
     assert not apart
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_rows_are_as_they_were(name, quick):
+    assert list(quick) == QUICK
+    compare(name, quick)
+
+
+@pytest.mark.science
+@pytest.mark.parametrize("name", WHOLE)
+def test_all_other_rows_are_as_they_were(name, whole):
+    assert list(whole) == WHOLE
+    compare(name, whole)

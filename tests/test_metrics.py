@@ -1,3 +1,4 @@
+import dm_pix
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,7 @@ from sklearn.datasets import load_digits
 from ghostjax import metrics
 
 METRICS = [metrics.psnr, metrics.ssim, metrics.ssim_authors]
+GUARDED = [*METRICS, metrics.ssim_map]
 SHAPES = [(2, 13, 17, 2), (4, 28, 28, 1), (2, 32, 32, 3)]
 
 
@@ -39,6 +41,33 @@ def test_metrics_agree_with_the_oracles(a, b):
     ]
     for ours, oracle in pairs:
         np.testing.assert_allclose(ours(a, b), oracle(a, b), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("a, b", PAIRS)
+def test_ssim_agrees_with_dm_pix(a, b):
+    for left, right in ((a, b), (b, a), (a, np.ones_like(a)), (a, 1 - a)):
+        wanted = dm_pix.ssim(jnp.asarray(left), jnp.asarray(right))
+        np.testing.assert_allclose(metrics.ssim(left, right), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 20, 3)])
+def test_ssim_map_is_ssim_of_every_pixel_with_the_border_going_on_outside(shape):
+    a, b = noisy_pairs((3, *shape))
+    every = np.asarray(metrics.ssim_map(a, b))
+    assert every.shape == a.shape
+    inner = every[:, 5:-5, 5:-5].mean((1, 2, 3))
+    np.testing.assert_allclose(inner, metrics.ssim(a, b), atol=1e-5)
+    padded = (np.pad(x, ((0,) * 2, (5, 5), (5, 5), (0,) * 2), "edge") for x in (a, b))
+    whole = every.mean((1, 2, 3))
+    np.testing.assert_allclose(whole, metrics.ssim(*padded), atol=1e-5)
+
+
+def test_ssim_map_is_defined_below_its_window_and_has_a_slope_at_constant_images():
+    small = jnp.full((2, 4, 6, 1), 0.25)
+    np.testing.assert_allclose(metrics.ssim_map(small, small), 1, atol=1e-6)
+    black, (wanted, _) = jnp.zeros((2, 12, 12, 1)), noisy_pairs((2, 12, 12, 1))
+    slope = jax.grad(lambda x: metrics.ssim_map(x, wanted).mean())(black)
+    assert jnp.isfinite(slope).all() and float(jnp.abs(slope).max()) > 0
 
 
 def test_ssim_authors_keeps_its_precision_at_a_small_range():
@@ -83,7 +112,7 @@ def test_ssim_authors_maps_more_images_than_one_chunk_holds():
 def test_equal_images():
     a, _ = noisy_pairs((2, 12, 12, 3))
     assert metrics.psnr(a, a).tolist() == [np.inf, np.inf]
-    np.testing.assert_allclose(metrics.ssim(a, a), 1, atol=1e-6)
+    assert metrics.ssim(a, a).tolist() == [1, 1]
     np.testing.assert_allclose(metrics.ssim_authors(a, a), 1, atol=1e-6)
 
 
@@ -108,7 +137,7 @@ def test_nan_pixels_give_nan_for_their_image_only(metric):
     assert jnp.isnan(metric(a, b)).tolist() == [True, False]
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", GUARDED)
 def test_guards(metric):
     a = jnp.zeros((2, 12, 12, 1))
     with pytest.raises(ValueError, match=r"\(2, 12, 12, 1\) and \(2, 12, 11, 1\)"):
@@ -134,8 +163,8 @@ def test_images_smaller_than_the_window_are_refused():
 
 def test_correct_counts_a_nan_row_as_wrong():
     logits = jnp.array([[0.0, 2.0], [3.0, 1.0], [jnp.nan, 1.0], [1.0, 5.0]])
-    found = metrics.correct(logits, jnp.array([1, 0, 0, 0]))
-    assert found.tolist() == [True, True, False, False]
+    right = metrics.correct(logits, jnp.array([1, 0, 0, 0]))
+    assert right.tolist() == [True, True, False, False]
     with pytest.raises(ValueError, match="labels"):
         metrics.correct(logits, jnp.array([1, 0]))
 

@@ -26,11 +26,11 @@ from ghostjax.data.partition import Partition
     ],
 )
 def test_counts(classes, share, sensitive):
-    found = partition(classes, share, seed=0)
-    assert len(found.sensitive) == sensitive
-    assert sorted(found.sensitive + found.public) == list(range(classes))
-    assert found.sensitive == tuple(sorted(found.sensitive))
-    assert found.public == tuple(sorted(found.public))
+    parts = partition(classes, share, seed=0)
+    assert len(parts.sensitive) == sensitive
+    assert sorted(parts.sensitive + parts.public) == list(range(classes))
+    assert parts.sensitive == tuple(sorted(parts.sensitive))
+    assert parts.public == tuple(sorted(parts.public))
 
 
 def test_seed_draws_the_labels():
@@ -47,8 +47,8 @@ def test_larger_share_includes_the_smaller():
 
 
 def test_named_labels_take_the_place_of_share_and_seed():
-    found = partition(5, "1:9", seed=1, sensitive=[4, 0])
-    assert found == Partition((0, 4), (1, 2, 3))
+    named = partition(5, "1:9", seed=1, sensitive=[4, 0])
+    assert named == Partition((0, 4), (1, 2, 3))
     assert partition(5, "2:3", seed=1, sensitive=()) == partition(5, "2:3", seed=1)
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from ghostjax import config, experiment, partitioning, sections, sweep
+from ghostjax import config, data, partitioning, sections, sweep
 from ghostjax.device import LIMITS, cost
+from ghostjax.experiments import plan
 
 DEVICE = sections.Device(
     edge_gflops=2.0,
@@ -122,9 +123,9 @@ def test_the_walk_says_where_to_cut(tmp_path, monkeypatch):
     (tmp_path / "where.toml").write_text(CONFIG)
     monkeypatch.setattr(partitioning, "cuts", lambda member: ["conv1", "fc1"])
     console = Console(record=True, width=200)
-    found = sweep.load(tmp_path / "where.toml")
+    walked = sweep.load(tmp_path / "where.toml")
     limits = {"max_edge_mflops": 0.5}
-    page = partitioning.walk(found, limits, tmp_path / "runs", console)
+    page = partitioning.walk(walked, limits, tmp_path / "runs", console)
     rows = list(
         csv.DictReader((page.parent / "partition.csv").read_text().splitlines())
     )
@@ -144,15 +145,16 @@ def test_the_walk_says_where_to_cut(tmp_path, monkeypatch):
     printed = console.export_text()
     assert "conv1 ←" in printed and "--max-edge-mflops" in printed
     again = Console(record=True, width=200)
-    slow = [replace(m, device=DEVICE) for m in found.members]
-    partitioning.walk(found._replace(members=tuple(slow)), {}, tmp_path / "runs", again)
+    slow = [replace(m, device=DEVICE) for m in walked.members]
+    slow = walked._replace(members=tuple(slow))
+    partitioning.walk(slow, {}, tmp_path / "runs", again)
     assert again.export_text().count("already finished") == 4
 
 
 def test_the_device_does_not_name_the_run():
     base = config.build({"data": {"name": "digits"}})
+    dataset = data.load("digits")
     hashes = {
-        experiment.run_hash(experiment.prepare(one))
-        for one in (base, replace(base, device=DEVICE))
+        plan.member(one, dataset).hash for one in (base, replace(base, device=DEVICE))
     }
     assert len(hashes) == 1

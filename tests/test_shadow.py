@@ -1,23 +1,33 @@
 """The shadow edge: derived shapes, a frozen cloud, and pictures without a query."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probes import NETWORK, SHAPE, bars, target
+from probes import NETWORK, at, bars, target
 
-from ghostjax import chain, metrics, train, zoo
-from ghostjax.attacks.inverse import inverse
-from ghostjax.attacks.pairs import Settings as DecoderSettings
-from ghostjax.attacks.rmle import Settings as RmleSettings
-from ghostjax.attacks.rmle import rmle
-from ghostjax.attacks.shadow import Settings, other, shadow
-from ghostjax.base import Knowledge, limit
+from ghostjax import chain, metrics, registry, zoo
+from ghostjax.attacks.records import Inverse, Rmle, Shadow
+from ghostjax.attacks.shadow import other
+from ghostjax.base import Context, Knowledge, limit
+from ghostjax.fields import narrowed, traced_half
 from ghostjax.layers import Conv, Dense, MaxPool, Relu
-from ghostjax.train import Recipe
+from ghostjax.train import drive
 
 EDGE, CLOUD = chain.cut(NETWORK, "conv1")
-NEWTON = RmleSettings("gauss_newton", 5, "dark")
+CUT = at("conv1")
+CONTEXT = Context(public_count=192)
+RECORD = Shadow(
+    architecture="same",
+    steps=5,
+    start="dark",
+    epochs=20,
+    batch_size=64,
+    train_rate=3e-3,
+    train_optimizer="adam",
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,52 +41,51 @@ def scene():
     return known, chain.apply(EDGE, chain.select(EDGE, variables), shown), shown
 
 
-def attack(scene, layers, inner, steps=60):
-    settings = Settings(Recipe(steps), 64)
-    attacker = shadow(layers, CLOUD, SHAPE, inner, settings, learning_rate=3e-3)
+def attack(scene, record=RECORD):
+    attacker, hyper = registry.build(record, CUT, CONTEXT), traced_half(record)
     known = limit(scene[0], attacker.needs)
-    params, history = attacker.fit(jax.random.key(1), known, train.fit)
-    found, trace = attacker.invert(params, jax.random.key(2), scene[1])
-    return params, history, found, trace
+    params, history = drive(attacker.fit(jax.random.key(1), hyper, known))
+    shown = attacker.invert(params, jax.random.key(2), scene[1], hyper)
+    return params, history, shown
 
 
 @pytest.fixture(scope="module")
-def same(scene):
+def shadowed(scene):
     """What the attack with the edge's own layers finds; the cloud before it."""
     before = jax.tree.map(np.array, scene[0].cloud_variables)
-    return attack(scene, EDGE, rmle(EDGE, SHAPE, NEWTON, tv_weight=1e-4)), before
+    return attack(scene), before
 
 
-def test_it_pleases_the_cloud_which_stays_bit_identical(scene, same):
-    (params, history, _, _), before = same
+def test_it_pleases_the_cloud_which_stays_bit_identical(scene, shadowed):
+    (params, history, _), before = shadowed
     jax.tree.map(np.testing.assert_array_equal, scene[0].cloud_variables, before)
     assert float(history["shadow"]["accuracy"][-10:].mean()) > 0.95
     assert set(params["shadow"]) == {"conv1"}, "the cloud must not be learnt"
 
 
-def test_the_inner_attack_is_on_the_shadow(scene, same):
+def test_the_inner_attack_is_on_the_shadow(scene, shadowed):
     """rMLE on the learnt shadow by hand gives the same pictures."""
-    (params, _, found, trace), _ = same
-    inner = rmle(EDGE, SHAPE, NEWTON, tv_weight=1e-4)
-    by_hand, own = inner.invert(params["shadow"], jax.random.key(2), scene[1])
-    np.testing.assert_array_equal(found, by_hand)
-    np.testing.assert_array_equal(trace, own)
+    (params, _, shown), _ = shadowed
+    record = narrowed(RECORD, Rmle)
+    inner, hyper = registry.build(record, CUT, CONTEXT), traced_half(record)
+    arguments = jax.random.key(2), scene[1], hyper
+    by_hand = inner.invert(params["shadow"], *arguments)
+    jax.tree.map(np.testing.assert_array_equal, shown, by_hand)
 
 
 def test_a_decoder_may_learn_from_the_shadow(scene):
-    settings = DecoderSettings(Recipe(5), 16, 4)
-    inner = inverse(scene[1].shape[1:], SHAPE, settings)
-    params, history, found, trace = attack(scene, EDGE, inner)
-    assert set(history) == {"shadow", "inverse"} and trace == ()
-    assert found.shape == scene[2].shape
+    params, history, shown = attack(scene, dataclasses.replace(RECORD, decoder=True))
+    inner = registry.build(Inverse(), CUT, CONTEXT)
+    assert set(history) == {"shadow", "inverse"} and shown.trace == ()
+    assert shown.images.shape == scene[2].shape
     # On the shadow's own features the decoder is right: it learnt from those.
-    own = chain.apply(EDGE, params["shadow"], scene[2])
-    shown, _ = inner.invert(params["inner"], jax.random.key(0), own)
+    features = chain.apply(EDGE, params["shadow"], scene[2])
+    of_shadow = inner.invert(params["inner"], jax.random.key(0), features, {})
     # Better than the mean image, and than on the true features, which it never saw.
     mean = scene[0].public_images.astype(jnp.float32).mean(0, keepdims=True) / 255
     scores = [
         float(metrics.psnr(jnp.broadcast_to(x, scene[2].shape), scene[2]).mean())
-        for x in (shown, found, mean)
+        for x in (of_shadow.images, shown.images, mean)
     ]
     assert scores[0] > max(scores[1:]) + 3
 

@@ -7,7 +7,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from ghostjax import config, experiment, report, sections, sweep, utility
+from ghostjax import config, report, sweep, utility
+from ghostjax.attacks.records import Inverse, Rmle
+from ghostjax.defenses.records import Plain
+from ghostjax.experiments import comparison, run
 
 BASE = """
 name = "grid"
@@ -37,7 +40,7 @@ def load(tmp_path, text, base=BASE):
 
 
 def test_axes_come_in_stated_order_and_variants_outermost(tmp_path):
-    found = load(
+    grid = load(
         tmp_path,
         """
         [sweep]
@@ -53,44 +56,83 @@ def test_axes_come_in_stated_order_and_variants_outermost(tmp_path):
         attack.tv_weight = 10.0
         """,
     )
-    assert found.keys == ("defense.cut", "attack.tv_weight", "defense.level", "seed")
-    told = [
+    assert grid.keys == ("defense.cut", "attack.tv_weight", "defense.level", "seed")
+    members = [
         (m.name, m.defense.cut, m.attack.tv_weight, m.defense.level, m.seed)
-        for m in found.members
+        for m in grid.members
     ]
-    assert told == [
+    assert members == [
         (f"grid-{name}", cut, weight, level, seed)
         for name, cut, weight in (("shallow", "conv1", 0.0), ("deep", "ReLU2", 10.0))
         for level in (1.0, 0.5)
         for seed in (0, 1)
     ]
-    assert found.name == "grid"
-    assert sweep.title(found.members[0], found.keys) == (
+    assert grid.name == "grid"
+    assert sweep.title(grid.members[0], grid.keys) == (
         "defense.cut conv1, attack.tv_weight 0.0, defense.level 1.0, seed 0"
     )
 
 
 def test_a_table_is_laid_over_its_section(tmp_path):
-    found = load(
+    grid = load(
         tmp_path,
         '[sweep]\nattack = [{name = "rmle", tv_weight = 3.0}, {name = "inverse"}]',
     )
-    rmle, inverse = (member.attack for member in found.members)
+    rmle, inverse = (member.attack for member in grid.members)
     assert (rmle.preset, rmle.steps, rmle.tv_weight) == ("authors", 5, 3.0)
-    assert inverse == sections.Inverse()
-    assert sweep.value_of(found.members[1], "attack.tv_weight") is None
+    assert inverse == Inverse()
+    assert sweep.value_of(grid.members[1], "attack.tv_weight") is None
 
 
 def test_a_preset_can_be_swept(tmp_path):
-    base = BASE.replace("steps = 5\n", "").replace('preset = "authors"\n', "")
-    found = load(tmp_path, '[sweep]\nattack.preset = ["authors", "adam"]', base)
-    assert [m.attack.epsilon for m in found.members] == [1e-3, 1e-8]
+    grid = load(tmp_path, '[sweep]\nattack.preset = ["authors", "adam"]')
+    assert [m.attack.epsilon for m in grid.members] == [1e-3, 1e-8]
+    assert [m.attack.steps for m in grid.members] == [500, 2000], "all of a preset"
+
+
+def test_a_preset_takes_away_what_lies_below_it(tmp_path):
+    grid = load(
+        tmp_path,
+        """
+        [sweep]
+        "attack.preset" = ["adam"]
+        "attack.tv_weight" = [0.5, 0.25]
+        [[variants]]
+        attack = {preset = "authors", steps = 7}
+        sweep."attack.keep" = ["last"]
+        """,
+    )
+    assert [m.attack for m in grid.members] == [
+        Rmle(preset="adam", solver="gd", steps=2000, tolerance=0.0, tv_weight=weight)
+        for weight in (0.5, 0.25)
+    ]
+
+
+def test_another_member_in_a_variant_keeps_the_cut_alone(tmp_path):
+    grid = load(tmp_path, '[[variants]]\ndefense.name = "plain"\nlabel = "open"')
+    assert grid.members[0].defense == Plain(cut="conv1")
+
+
+def test_members_come_with_the_trees_they_are_built_from(tmp_path):
+    text = """
+        [sweep]
+        seed = [0, 1]
+        [[variants]]
+        label = "strong"
+        defense.level = 2.0
+        [[variants]]
+        defense.name = "plain"
+        """
+    for grid in (load(tmp_path, ""), load(tmp_path, text)):
+        assert tuple(map(config.build, grid.trees)) == grid.members
+    assert grid.trees[1]["defense"]["level"] == 2.0
+    assert grid.trees[1]["name"] == "grid-strong"
 
 
 def test_a_single_experiment_is_a_sweep_of_one(tmp_path):
-    found = load(tmp_path, "")
-    assert found.keys == ()
-    assert found.members == (config.load(tmp_path / "grid.toml"),)
+    grid = load(tmp_path, "")
+    assert grid.keys == ()
+    assert grid.members == (config.load(tmp_path / "grid.toml"),)
 
 
 def test_a_childs_axes_take_the_place_of_its_parents(tmp_path):
@@ -103,7 +145,7 @@ def test_a_childs_axes_take_the_place_of_its_parents(tmp_path):
 
 
 def test_an_axis_of_joint_changes(tmp_path):
-    found = load(
+    grid = load(
         tmp_path,
         """
         [sweep]
@@ -114,18 +156,18 @@ def test_an_axis_of_joint_changes(tmp_path):
         ]
         """,
     )
-    told = [(m.seed, m.attack.name, m.denoise.name) for m in found.members]
-    assert told == [
+    members = [(m.seed, m.attack.name, m.denoise.name) for m in grid.members]
+    assert members == [
         (seed, *names)
         for seed in (0, 1)
         for names in (("rmle", "none"), ("inverse", "cda"))
     ]
-    assert found.members[0].attack.steps == 6
-    assert found.keys == ("seed", "attack.steps", "attack.name", "denoise.name")
+    assert grid.members[0].attack.steps == 6
+    assert grid.keys == ("seed", "attack.steps", "attack.name", "denoise.name")
 
 
 def test_a_variant_has_axes_of_its_own_outside_those_of_all(tmp_path):
-    found = load(
+    grid = load(
         tmp_path,
         """
         [sweep]
@@ -139,15 +181,17 @@ def test_a_variant_has_axes_of_its_own_outside_those_of_all(tmp_path):
         defense.level = 0.1
         """,
     )
-    told = [(m.name, m.defense.level, m.seed, m.attacker.images) for m in found.members]
-    assert told == [
+    members = [
+        (m.name, m.defense.level, m.seed, m.attacker.images) for m in grid.members
+    ]
+    assert members == [
         *(("grid-strong", level, seed, 7) for level in (2.0, 9.0) for seed in (0, 1)),
         *(("grid-weak", 0.1, seed, images) for seed in (0, 1) for images in (3, 4)),
     ]
 
 
 def test_keys_that_follow_from_another_tell_nothing(tmp_path):
-    found = load(
+    grid = load(
         tmp_path,
         """
         [sweep]
@@ -159,16 +203,16 @@ def test_keys_that_follow_from_another_tell_nothing(tmp_path):
         defense.level = 2.0
         """,
     )
-    keys = sweep.telling(found)
+    keys = sweep.telling(grid)
     assert keys == ("defense.name", "defense.scale", "seed")
-    assert sweep.title(found.members[0], keys) == (
+    assert sweep.title(grid.members[0], keys) == (
         "defense.name arden, defense.scale 1.0, seed 0"
     )
-    assert sweep.title(found.members[-1], keys) == "defense.name noise, seed 1"
+    assert sweep.title(grid.members[-1], keys) == "defense.name noise, seed 1"
 
 
 def test_steps_that_follow_from_another_axis_tell_nothing(tmp_path):
-    found = load(
+    grid = load(
         tmp_path,
         """
         [sweep]
@@ -179,7 +223,7 @@ def test_steps_that_follow_from_another_axis_tell_nothing(tmp_path):
         "attack.tv_weight" = [0.1, 0.2]
         """,
     )
-    assert sweep.telling(found) == ("seed", "attack.tv_weight")
+    assert sweep.telling(grid) == ("seed", "attack.tv_weight")
 
 
 REFUSED = {
@@ -215,9 +259,9 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(case, tmp_path):
-    text, said = REFUSED[case]
+    text, message = REFUSED[case]
     top, rest = (text + "\n", "") if not text.startswith("[") else ("", text)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         load(tmp_path, rest, top + BASE)
 
 
@@ -225,6 +269,11 @@ def test_config_load_names_the_way_to_run_a_sweep(tmp_path):
     load(tmp_path, "[sweep]\nseed = [1, 2]")
     with pytest.raises(ValueError, match="many experiments .sweep.: `ghostjax run`"):
         config.load(tmp_path / "grid.toml")
+
+
+def run_one(member, output):
+    (folder,) = run.run([member], output, Console(quiet=True))
+    return folder
 
 
 GRID = '[sweep]\n"defense.level" = [0.0, 4.0]\nseed = [0, 1]'
@@ -236,7 +285,7 @@ def ran(tmp_path_factory):
     output = tmp_path_factory.mktemp("sweep")
     found = load(output, GRID)
     console = Console(record=True, width=200)
-    page = sweep.run(found, output, console)
+    page = comparison.compare(found, output, console)
     assert page.is_file()
     return found, output, console.export_text()
 
@@ -270,7 +319,7 @@ def test_results_show_secrets_and_what_is_read_out_where_there_are_any(tmp_path)
     clean = {"accuracy_all": 99.0, "ssim_reconstruction_secret_mean": 0.05}
     hidden = {"accuracy_secret": 97.5, "control_constant_answer": 50.5}
     hidden |= {"ssim_extracted_secret_mean": 0.66, "stego": "lsb"}
-    shown = sweep.results(found, [clean, {**clean, **hidden}])
+    shown = comparison.results(found, [clean, {**clean, **hidden}])
     assert shown.head == [
         "seed", "secrets", "constant answer", "accuracy", "SSIM", "SSIM, read out"
     ]  # fmt: skip
@@ -279,13 +328,13 @@ def test_results_show_secrets_and_what_is_read_out_where_there_are_any(tmp_path)
         ["1", "97.50 %", "50.50 %", "99.00 %", "0.050", "0.660"],
     ]
     told = {**clean, "accuracy_secret": 98.0, "stego": ""}  # an undefended network
-    shown = sweep.results(found, [told, told])
+    shown = comparison.results(found, [told, told])
     assert shown.head == ["seed", "accuracy", "SSIM"]
 
 
 def test_members_that_share_equal_the_same_runs_alone(ran, tmp_path):
     found, output, _ = ran
-    alone = experiment.run(found.members[3], tmp_path, Console(record=True))
+    alone = run_one(found.members[3], tmp_path)
     assert result(alone) == result(output / alone.name)
 
 
@@ -306,14 +355,14 @@ def test_accuracies_are_measured_once_for_what_shares_them(ran, monkeypatch):
 
     counted("measure")
     counted("clean_answers")
-    folders_ = sweep.run_all(found.members, found.keys, output, Console(quiet=True))
+    folders_ = run.run(found.members, output, Console(quiet=True))
     both = ("plain", "noise")
     assert [c for c in called if c[0] == "measure"] == [
         ("measure", n) for n in both * 2
     ]
     assert len(called) == 6, "clean images once for all partitions"
     alone = replace(found.members[3], name="alone")  # nothing shared but trained parts
-    folders_.append(experiment.run(alone, output, Console(quiet=True)))
+    folders_.append(run_one(alone, output))
     rows = [report.read_row(folder) for folder in folders_]
     accuracies = [key for key in rows[0] if "accuracy" in key or "control" in key]
     assert len(accuracies) > 8
@@ -331,7 +380,7 @@ def test_a_sweep_continues_with_what_is_missing(ran):
     row = result(gone)
     (gone / "row.parquet").unlink()
     console = Console(record=True, width=200)
-    sweep.run(found, output, console)
+    comparison.compare(found, output, console)
     assert console.export_text().count("already finished") == 3
     for folder in folders(output):
         same = (folder / "row.parquet").stat().st_mtime_ns == before[folder.name]
@@ -342,5 +391,5 @@ def test_a_sweep_continues_with_what_is_missing(ran):
 def test_all_is_checked_before_anything_runs(tmp_path):
     found = load(tmp_path, '[sweep]\n"defense.cut" = ["conv1", "pol1"]')
     with pytest.raises(ValueError, match="defense.cut pol1: .*did you mean 'pool1'"):
-        sweep.run(found, tmp_path / "runs", Console(record=True))
+        comparison.compare(found, tmp_path / "runs", Console(record=True))
     assert not (tmp_path / "runs").exists()

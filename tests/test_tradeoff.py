@@ -5,8 +5,14 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
-from ghostjax import findings, report, tables, tradeoff
+from ghostjax import findings, report, tradeoff
+from ghostjax.tables import Label
 
+LABELS = {
+    "bound": Label("bound"),
+    "epsilon": Label("published ε", "nats", budget=True),
+    "inverse_snr": Label("1/SNR", budget=True),
+}
 BLIND = {f"{score}_black_secret_mean": v for score, v in (("ssim", 0.3), ("psnr", 9.0))}
 
 
@@ -21,14 +27,14 @@ def row(defense, accuracy, attack, ssim, psnr, gamma="2:8", **more):
 
 
 def arden(scale, accuracy, attack, ssim, psnr, gamma="2:8", **more):
-    own = {"defense.scale": scale, "defense.steps": 7, "epsilon_published": 2 / scale}
-    return row("arden", accuracy, attack, ssim, psnr, gamma, **own, **more)
+    settings = {"defense.scale": scale, "defense.steps": 7, "epsilon": 2 / scale}
+    return row("arden", accuracy, attack, ssim, psnr, gamma, **settings, **more)
 
 
 def ghost(attack, ssim, psnr, read, gamma="2:8"):
-    own = {"ssim_extracted_secret_mean": read, "psnr_extracted_secret_mean": 12.0}
-    own |= {"stego": "lsb", "defense.steps": 1000}
-    return row("ghost", 97.0, attack, ssim, psnr, gamma, **own)
+    more = {"ssim_extracted_secret_mean": read, "psnr_extracted_secret_mean": 12.0}
+    more |= {"stego": "lsb", "defense.steps": 1000}
+    return row("ghost", 97.0, attack, ssim, psnr, gamma, **more)
 
 
 ROWS = [
@@ -44,12 +50,12 @@ ROWS = [
 
 
 def points(rows=ROWS):
-    return tradeoff.points(rows, report.varying(rows))
+    return tradeoff.points(rows, report.varying(rows), LABELS)
 
 
 def test_runs_that_differ_in_the_attacker_are_one_point_of_the_best():
-    told = [(p.row["defense"], p.strength, p.ssim, p.psnr, p.words) for p in points()]
-    assert told == [
+    shown = [(p.row["defense"], p.strength, p.ssim, p.psnr, p.words) for p in points()]
+    assert shown == [
         ("ghost", {}, 0.6, 12.0, "rmle, read out"),
         ("arden", {"defense.scale": 1.0}, 0.7, 14.0, "rmle + cda"),
         ("arden", {"defense.scale": 5.0}, 0.35, 9.0, "inverse"),
@@ -114,14 +120,14 @@ def test_a_defense_that_is_missing_at_a_ratio_is_in_the_legend_with_its_dots():
     figure = tradeoff.figure(points([*ROWS, more]))
     assert set(drawn(figure.axes[0])) == {"ghost lsb", "arden, scale 1, 5"}
     (legend,) = figure.legends
-    told = {text.get_text() for text in legend.get_texts()}
-    assert told == {"ghost lsb", "arden, scale 1, 5", "ghost_plus lsb"}
+    names = {text.get_text() for text in legend.get_texts()}
+    assert names == {"ghost lsb", "arden, scale 1, 5", "ghost_plus lsb"}
     assert all(len(mark.get_sizes()) for mark in legend.legend_handles)
 
 
 def shredder(wanted, accuracy, reached, gamma="2:8"):
-    own = {"defense.inverse_snr": wanted, "inverse_snr": reached}
-    return row("shredder", accuracy, "inverse", 0.8, 20.0, gamma, **own)
+    snr = {"defense.inverse_snr": wanted, "inverse_snr": reached}
+    return row("shredder", accuracy, "inverse", 0.8, 20.0, gamma, **snr)
 
 
 def test_a_learned_noise_is_named_by_the_1_over_snr_it_has_reached():
@@ -137,15 +143,15 @@ def test_a_learned_noise_is_named_by_the_1_over_snr_it_has_reached():
 def test_a_network_s_own_seed_is_not_taken_for_the_run_s():
     rows = [{**r, "stego.seed": 5 + (r is ROWS[0])} for r in ROWS[:2]] + ROWS[2:]
     rows[1] |= {"attack": "rmle"}
-    told = [p.strength for p in points(rows) if p.row["defense"] == "ghost"]
-    assert told == [{"stego.seed": 6}, {"stego.seed": 5}]
+    strengths = [p.strength for p in points(rows) if p.row["defense"] == "ghost"]
+    assert strengths == [{"stego.seed": 6}, {"stego.seed": 5}]
 
 
 def test_fig_8_as_printed_has_each_rival_over_its_own_budget():
     rows = [*ROWS, shredder(1.0, 98.0, 3.25), shredder(100.0, 97.0, 59.96)]
     axes = tradeoff.budgets(points(rows)).axes
     labels = [ax.get_xlabel() for ax in axes]
-    assert labels == ["published ε", "published ε", "1/SNR", "1/SNR"]
+    assert labels == ["published ε, nats", "published ε, nats", "1/SNR", "1/SNR"]
     (rival, level) = sorted(axes[0].lines, key=lambda line: line.get_linestyle())
     assert list(zip(*rival.get_data(), strict=True)) == [(0.4, 60.0), (2.0, 95.0)]
     assert list(level.get_ydata()) == [97.0, 97.0]  # GHOST has no budget
@@ -157,12 +163,12 @@ def test_fig_8_as_printed_has_each_rival_over_its_own_budget():
 
 def test_two_level_lines_at_one_height_are_both_seen():
     rows = [ROWS[0], row("ghost_plus", 97.0, "rmle", 0.1, 9.0), *ROWS[2:4]]
-    made = tradeoff.budgets(points(rows))
-    canvas = FigureCanvasAgg(made)
+    figure = tradeoff.budgets(points(rows))
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    (x0, _), (x1, _) = made.axes[0].bbox.get_points().astype(int)
+    (x0, _), (x1, _) = figure.axes[0].bbox.get_points().astype(int)
     inside = np.asarray(canvas.buffer_rgba())[:, x0:x1, :3]  # without the legend
-    levels = [line for line in made.axes[0].lines if line.get_linestyle() == "--"]
+    levels = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
     assert len(levels) == 2
     for line in levels:
         colour = np.rint(255 * np.array(to_rgb(line.get_color())))
@@ -170,15 +176,17 @@ def test_two_level_lines_at_one_height_are_both_seen():
 
 
 def test_no_epsilon_is_shown_as_a_guarantee():
-    assert "no guarantee" in tables.label("epsilon_published")
+    from ghostjax.defenses import arden
+
+    assert "no guarantee" in arden._PUBLISHED
     assert "no guarantee" in tradeoff.table(points()).note
     assert "no ε here is a guarantee" in tradeoff.BUDGETS_CAPTION
 
 
 def test_what_is_read_before_the_denoiser_counts_as_the_attack_without_it():
-    own = {"ssim_extracted_before_secret_mean": 0.8, "denoise": "cda"}
-    found = points([{**ROWS[0], **own}, *ROWS[2:]])[0]
-    assert (found.ssim, found.words) == (0.8, "rmle, read out")
+    denoised = {"ssim_extracted_before_secret_mean": 0.8, "denoise": "cda"}
+    best = points([{**ROWS[0], **denoised}, *ROWS[2:]])[0]
+    assert (best.ssim, best.words) == (0.8, "rmle, read out")
 
 
 def drawn(ax):

@@ -9,31 +9,33 @@ import probes
 import pytest
 
 from ghostjax import checkpoint, loop, parallel, train
-from ghostjax.train import Recipe
+from ghostjax.train import Recipe, Training
 
 RECIPE = Recipe(60, schedule="cosine")
 
 
-def fit(key, rate=0.3, data=None, scanned=False, recipe=RECIPE):
-    return train.fit(
-        key,
-        *probes.start(),
-        probes.data() if data is None else data,
-        rate,
+def training(key, rate=0.3, **changes):
+    params, model_state = probes.start()
+    whole = Training(
+        key=key,
+        params=params,
+        model_state=model_state,
+        shared=probes.data(),
+        hyper={"learning_rate": rate},
         loss=probes.loss,
         draw=probes.draw,
-        recipe=recipe,
-        scanned=scanned,
+        recipe=RECIPE,
     )
+    return whole._replace(**changes)
 
 
-def resumable(folder, **changes):
-    settings = dict(loss=probes.loss, draw=probes.draw, recipe=RECIPE, chunk=20)
-    settings |= changes
-    rate = settings.pop("rate", 0.3)
-    data = settings.pop("data", probes.data())
+def fit(key, rate=0.3, scanned=False, **changes):
+    return train.fit(training(key, rate, **changes), scanned=scanned)
+
+
+def resumable(folder, on_chunk=lambda step, metrics: None, **changes):
     return train.fit_resumable(
-        jax.random.key(3), *probes.start(), data, rate, folder=folder, **settings
+        training(jax.random.key(3), **changes), folder, chunk=20, on_chunk=on_chunk
     )
 
 
@@ -41,19 +43,18 @@ def test_a_step_takes_its_state_s_buffers_and_run_leaves_the_caller_s(monkeypatc
     def step(carry, index):
         return carry + 1, carry.sum()
 
-    given = jnp.zeros(1000)
-    donated = []
-    whole = loop._stepped
+    begun = jnp.zeros(1000)
+    donating, calls = loop._stepped, []
 
-    def spy(step, donate):
-        donated.append(donate)
-        return whole(step, donate)
+    def spy(*arguments):
+        calls.append(arguments[2])
+        return donating(*arguments)
 
     monkeypatch.setattr(loop, "_stepped", spy)
-    last, _ = loop.run(step, given, 3, scanned=False)
-    assert donated == [True] and float(given.sum()) == 0 and float(last[0]) == 3
-    whole(step, True)(given, jnp.int32(0))
-    assert given.is_deleted(), "the old state's memory is the new one's"
+    last, _ = loop.run(step, begun, 3, scanned=False)
+    assert calls == [0, 1, 2] and float(begun.sum()) == 0 and float(last[0]) == 3
+    donating(loop._Held(step), begun, 0, ())
+    assert begun.is_deleted(), "the old state's memory is the new one's"
 
 
 @pytest.mark.parametrize("optimizer", train.OPTIMIZERS)
@@ -87,7 +88,7 @@ def test_same_key_same_run_other_key_other_run():
     assert not np.array_equal(first, other)
 
 
-def test_the_caller_keeps_his_arrays():
+def test_the_caller_keeps_its_arrays():
     params = {"w": jnp.ones(4)}
     step = lambda carry, index: ({"w": carry["w"] + index}, index)  # noqa: E731
     moved, out = loop.run(step, params, 3, start=5, scanned=False)
@@ -107,11 +108,10 @@ def test_vmap_over_keys_and_rates_is_separate_fits():
 
 
 def test_a_second_fit_compiles_nothing():
-    step = loop._stepped(train.make_step(probes.loss, probes.draw, RECIPE), True)
+    loop._stepped.clear_cache()
     fit(jax.random.key(0), 0.1)
-    before = step._cache_size()
-    fit(jax.random.key(1), 0.2)
-    assert step._cache_size() == before == 1
+    fit(jax.random.key(1), np.float32(0.2))
+    assert loop._stepped._cache_size() == 1
 
 
 @pytest.mark.parametrize("count", [1, 4, 6])
@@ -120,7 +120,7 @@ def test_runs_on_four_devices_equal_one(count):
     runs = jax.random.split(jax.random.key(5), count), jnp.linspace(0.1, 0.4, count)
 
     def one(run, data):
-        return fit(run[0], run[1], data, scanned=True)
+        return fit(*run, scanned=True, shared=data)
 
     spread = parallel.over_runs(one, runs, probes.data())
     alone = parallel.over_runs(
@@ -149,23 +149,26 @@ def test_chunks_give_the_bits_of_one_fit(tmp_path):
 
 
 def test_later_data_are_made_once_and_not_for_a_finished_training(tmp_path):
-    made = []
+    calls = []
 
     def make():
-        made.append(1)
+        calls.append(1)
         return probes.data()
+
+    def draw(key, index, shared, own):
+        return probes.draw(key, index, own, ())
 
     shapes = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), probes.data()
     )
-    later = train.Later(shapes, make)
+    later = dict(shared=(), own=train.Later(shapes, make), draw=draw)
     whole, _ = fit(jax.random.key(3))
     for _ in range(2):
-        state, history = resumable(tmp_path / "part", data=later)
+        state, history = resumable(tmp_path / "part", **later)
         np.testing.assert_array_equal(whole.params["w"], state.params["w"])
         assert history["loss"].shape == (60,)
-    assert made == [1]
-    at_once, _ = fit(jax.random.key(3), data=later)
+    assert calls == [1]
+    at_once, _ = fit(jax.random.key(3), **later)
     np.testing.assert_array_equal(whole.params["w"], at_once.params["w"])
 
 
@@ -192,8 +195,8 @@ def test_resumes_behind_the_last_whole_chunk(tmp_path, stop):
 
 
 def test_a_nan_loss_stops_names_the_step_and_keeps_the_last_checkpoint(tmp_path):
-    def poisoned(params, model_state, key, batch):
-        value, rest = probes.loss(params, model_state, key, batch)
+    def poisoned(params, model_state, key, batch, hyper, shared):
+        value, rest = probes.loss(params, model_state, key, batch, hyper, shared)
         return jnp.where(model_state["seen"] == 33, jnp.nan, value), rest
 
     with pytest.raises(

@@ -8,7 +8,7 @@ import pytest
 from ghostjax import utility
 from ghostjax.base import Defense
 from ghostjax.data import Partition
-from ghostjax.stego import least_overlap
+from ghostjax.stego.pairs import least_overlap
 
 PARTITION = Partition(sensitive=(1, 3), public=(0, 2))
 LABELS = np.repeat(np.arange(4), [300, 100, 350, 60]).astype(np.int32)
@@ -23,21 +23,38 @@ def label_of(images):
     return jnp.round(25.5 * images[:, 0, 0, 0]).astype(jnp.int32)
 
 
+def marked(params, covers, secrets):
+    """The secrets, with a white pixel that says that they are hidden."""
+    return secrets.at[:, 0, 1].set(1.0)
+
+
 def answering(secret, public):
     """A defense whose answers are functions of the true labels."""
+
+    def send(params, key, images):
+        label, hidden = label_of(images), images[:, 0, 1, 0] > 0.9
+        return jnp.where(hidden, secret(label), public(label))
+
     return Defense(
         "known",
-        fit=lambda key, task, train: ((), {}),
-        encode=lambda params, key, images, covers: secret(label_of(images)),
-        encode_public=lambda params, key, images: public(label_of(images)),
+        fit=None,
+        send=send,
         answer=lambda params, features: jax.nn.one_hot(features, 4),
-        hides=True,
+        hide=marked,
     )
 
 
+QUESTIONS = utility.Questions(
+    images=IMAGES, labels=LABELS, pairs=PAIRS, partition=PARTITION
+)
+
+
+def measure(defense):
+    return utility.measure(defense, (), jax.random.key(0), QUESTIONS, 0)
+
+
 def row(secret, public):
-    shared = jax.random.key(0), IMAGES, LABELS, PAIRS, PARTITION, 0
-    return utility.measure(answering(secret, public), (), *shared)
+    return measure(answering(secret, public))
 
 
 def test_pairs_are_every_secret_once_in_public_covers():
@@ -93,18 +110,16 @@ def test_the_cover_only_control_is_of_what_a_perturbed_cover_says():
         assert stegos.shape == secrets.shape
         return stegos + 10 / 255  # the next label
 
-    made = answering(lambda label: label, lambda label: label)._replace(perturb=add)
-    shared = jax.random.key(0), IMAGES, LABELS, PAIRS, PARTITION, 0
-    measured = utility.measure(made, (), *shared)
+    defense = answering(lambda label: label, lambda label: label)
+    measured = measure(defense._replace(perturb=add))
     wanted = LABELS[PAIRS.covers] + 1 == LABELS[PAIRS.secrets]
     assert measured["control_cover_only"] == pytest.approx(100 * wanted.mean())
     assert 20 < measured["control_cover_only"] < 80
 
 
 def test_what_hides_nothing_has_no_cover():
-    made = answering(lambda label: label, lambda label: label)._replace(hides=False)
-    shared = jax.random.key(0), IMAGES, LABELS, PAIRS, PARTITION, 0
-    measured = utility.measure(made, (), *shared)
+    defense = answering(lambda label: label, lambda label: label)
+    measured = measure(defense._replace(hide=None))
     assert "control_cover_only" not in measured and "uses_secret" not in measured
 
 
@@ -120,14 +135,12 @@ def test_batches_do_not_change_answers():
 
 
 def test_accuracies_of_a_noisy_defense_are_means_over_its_draws():
-    def noisy(params, key, images, covers=None):
+    def noisy(params, key, images):
         """A draw answers all of a batch right, or none."""
         return label_of(images) + 4 * jax.random.bernoulli(key, 0.5).astype(int)
 
-    made = answering(None, None)._replace(encode=noisy, encode_public=noisy, draws=40)
-    shared = jax.random.key(0), IMAGES, LABELS, PAIRS, PARTITION, 0
-    many = utility.measure(made, (), *shared)
-    one = utility.measure(made._replace(draws=1), (), *shared)
+    defense = answering(None, None)._replace(send=noisy, draws=40)
+    many, one = measure(defense), measure(defense._replace(draws=1))
     assert one["accuracy_secret"] in (0, 100)  # one batch
     assert 25 < many["accuracy_secret"] < 75
     assert many["accuracy_secret_n"] == one["accuracy_secret_n"] == 160

@@ -1,11 +1,11 @@
 """Every training of the package and every attack's search, at toy size, one step each.
 
 `trainer(name)` gives the step and what it is called with. Nothing is copied from the
-members: each one's `fit` is called with a `train` that catches what the member hands it
-and ends the fit there, each attack's `invert` with a loop that does the same.
+members: a fit, which is a generator, hands out its training; an attack's search is
+caught by a loop that does not run it.
 
-A training's `fit` is traced, not run: compiling what members do before they train (to
-draw variables, to measure scales) costs more than the steps. Where it would have
+A fit is traced up to its training, not run: compiling what members do before they train
+(to draw variables, to measure scales) costs more than the steps. Where it would have
 computed arrays, the trainer has noise of their shapes.
 """
 
@@ -17,16 +17,21 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
+import probes
 from jax import Array
 from jax.tree_util import Partial
 
-from ghostjax import chain, loop, zoo
-from ghostjax.attacks import denoise, direct, inverse, pairs, probe, rmle, shadow
-from ghostjax.attacks.objective import Goal
+from ghostjax import chain, loop, registry, train, zoo
+from ghostjax.attacks import rmle
+from ghostjax.attacks.records import Denoise, Direct, Inverse, Rmle, Shadow
 from ghostjax.attacks.solvers import SOLVERS
-from ghostjax.base import Attack, Defense, Knowledge, Stego, Task, limit
-from ghostjax.classifier import LabelledImages, fit_classifier
-from ghostjax.defenses import arden, generator, ghost, ghost_plus, shredder
+from ghostjax.base import Attack, Context, Encoder, Knowledge, Probe, Task, limit
+from ghostjax.chain import Chain
+from ghostjax.classifier import LabelledImages, classifier
+from ghostjax.defenses import generator, shredder
+from ghostjax.defenses.ghost_plus import ghost_plus
+from ghostjax.defenses.records import Arden, Ghost, GhostPlus, Hide, Shredder
+from ghostjax.fields import static_half, traced_half
 from ghostjax.layers import (
     BatchNorm,
     Conv,
@@ -37,14 +42,15 @@ from ghostjax.layers import (
     Relu,
     Sigmoid,
 )
-from ghostjax.stego import lsb, nns
-from ghostjax.train import Recipe, make_step, start
+from ghostjax.pixels import as_float
+from ghostjax.records import AttackRecord, DefenseRecord
+from ghostjax.sections import Target
+from ghostjax.stego.records import Lsb, Nns
+from ghostjax.train import Fit, Recipe, Training
 
 SHAPE = (16, 16, 1)  # the smallest that GHOST+'s generator takes
 CLASSES, SENSITIVE = 4, (2, 3)
 IMAGES, BATCH, STEPS = 32, 4, 3
-RECIPE = Recipe(STEPS)
-RATE = 1e-2
 NETWORK = (
     ("normalize", Normalize((0.5,), (0.5,))),
     ("conv1", Conv(8, 5)),
@@ -64,13 +70,11 @@ LAYERS = (  # those that NETWORK has not
     ("act2", Sigmoid()),
     ("fc", Dense(CLASSES)),
 )
-EDGE, CLOUD = chain.cut(NETWORK, "pool1")
-FEATURES = chain.describe(EDGE, SHAPE)[-1].shape
-INVERTED, _ = chain.cut(NETWORK, "ReLU1")
-LSB = lsb.lsb(3)
-DECODER = pairs.Settings(RECIPE, BATCH, 8)
-
-Train = Callable[..., Any]
+CUT = probes.at("pool1", NETWORK, SHAPE)
+INVERTED = probes.at("ReLU1", NETWORK, SHAPE)
+LSB = registry.build(Lsb(), SHAPE, Context())
+BITS = {"bits": np.uint8(3)}  # what LSB's own fit ends in
+SENT = registry.build(Hide(), CUT, Context(stego=LSB))
 
 
 class Trainer(NamedTuple):
@@ -82,10 +86,10 @@ class Trainer(NamedTuple):
 
 
 class Captured(Exception):
-    """What a member wanted to run; raised in its place."""
+    """The search that a member wanted to run; raised in its place."""
 
-    def __init__(self, **run: Any):
-        self.run = run
+    def __init__(self, step, state, steps, *arguments, **rest):
+        self.trainer = Trainer(step, state, arguments)
 
 
 def trainer(name: str, optimizer: str = "adam") -> Trainer:
@@ -98,67 +102,54 @@ def trainer(name: str, optimizer: str = "adam") -> Trainer:
       optimizer: of the training; searches have their own.
     """
     if name in SEARCHES:
-        run = captured(SEARCHES[name])
-        return Trainer(run["step"], run["state"], run["arguments"])
-    run = _training(name)
-    recipe = run["recipe"]._replace(optimizer=optimizer)
+        return captured(SEARCHES[name])
+    training = caught(name)._replace(recipe=Recipe(STEPS, optimizer))
+    hyper = {key: jnp.asarray(value) for key, value in training.hyper.items()}
     return Trainer(
-        make_step(run["loss"], run["draw"], recipe),
-        start(run["params"], run["model_state"], recipe),
-        (run["key"], jnp.float32(run["learning_rate"]), run["data"]),
+        train.step_of(training),
+        train.start(training),
+        (training.key, hyper, training.shared, training.own),
     )
 
 
-def captured(work: Callable[[], Any]) -> dict[str, Any]:
-    """Does the work up to what is captured there."""
+def captured(work: Callable[[], Any]) -> Trainer:
+    """Does the work up to the search that is captured there."""
     try:
         work()
     except Captured as capture:
-        return capture.run
+        return capture.trainer
     raise AssertionError("nothing was run")
 
 
-def _capture(
-    key, params, model_state, data, learning_rate, *, loss, draw, recipe, part=""
-):
-    """In the place of `train.fit`."""
-    raise Captured(
-        key=key,
-        params=params,
-        model_state=model_state,
-        data=data,
-        learning_rate=learning_rate,
-        loss=loss,
-        draw=draw,
-        recipe=recipe,
-    )
-
-
-def _capture_loop(step, state, steps, *arguments, **rest):
+def _capture(*arguments: Any, **rest: Any) -> None:
     """In the place of `loop.run` or `search.run`."""
-    raise Captured(step=step, state=state, arguments=arguments)
+    raise Captured(*arguments, **rest)
 
 
 @lru_cache(maxsize=64)
-def _training(name: str) -> dict[str, Any]:
-    run: dict[str, Any] = {}
+def caught(name: str) -> Training:
+    """The first training that the member's fit yields."""
+    yielded = []
 
     def arrays():
-        run.update(captured(lambda: (TRAININGS | NETWORKS)[name](_capture)))
-        traced = {k: run[k] for k in ("params", "model_state", "data")}
-        return jax.tree.map(lambda leaf: leaf + 0 if _computed(leaf) else None, traced)
+        yielded.append(next((TRAININGS | NETWORKS)[name]()))
+        parts = (getattr(yielded[0], part) for part in _ARRAYS)
+        return jax.tree.map(lambda x: x + 0 if _computed(x) else None, tuple(parts))
 
     shapes = jax.eval_shape(arrays)
     filled = {
         part: jax.tree.map(
             partial(_fill, np.random.default_rng(0), part == "params"),
-            shapes[part],
-            run[part],
+            shape,
+            getattr(yielded[0], part),
             is_leaf=lambda leaf: leaf is None,
         )
-        for part in shapes
+        for part, shape in zip(_ARRAYS, shapes, strict=True)
     }
-    return {**run, **filled, "key": jax.random.key(0)}
+    return yielded[0]._replace(key=jax.random.key(0), **filled)
+
+
+_ARRAYS = ("params", "model_state", "shared", "own")
 
 
 def _computed(leaf: Any) -> bool:
@@ -168,15 +159,18 @@ def _computed(leaf: Any) -> bool:
 def _fill(draw: np.random.Generator, signed: bool, shape: Any, leaf: Any) -> Any:
     """The array itself where it is one, else noise of its shape.
 
-    Weights by He et al.'s rule; scales, variances and rates are positive.
+    Weights by He et al.'s rule; scales, variances and rates are positive; integers are
+    rows of the images.
     """
     if not _computed(leaf):
         return leaf
+    if not jnp.issubdtype(shape.dtype, jnp.floating):
+        return draw.integers(0, IMAGES, shape.shape).astype(shape.dtype)
     if not shape.shape:
-        return jnp.asarray(0.5, shape.dtype)
+        return np.asarray(0.5, shape.dtype)
     fan_in = np.prod(shape.shape[:-1]) if len(shape.shape) > 1 else 4
     noise = draw.standard_normal(shape.shape, np.float32) * (2 / fan_in) ** 0.5
-    return jnp.asarray(noise if signed else 0.5 + abs(noise), shape.dtype)
+    return (noise if signed else 0.5 + abs(noise)).astype(shape.dtype)
 
 
 @lru_cache(maxsize=1)
@@ -201,142 +195,107 @@ def variables() -> chain.Variables:
         )
 
 
-def task(stego_params: Any = ()) -> Task:
-    pixels, labels = images()
-    secret = np.isin(np.arange(IMAGES) % CLASSES, SENSITIVE)
+def task(learned: Any = ()) -> Task:
+    """`learned` is what the stego method is called with."""
     with jax.ensure_compile_time_eval():
-        covers, secrets = (jnp.asarray(np.flatnonzero(x)) for x in (~secret, secret))
-    return Task(
-        edge_variables=chain.select(EDGE, variables()),
-        cloud_variables=chain.select(CLOUD, variables()),
-        images=pixels,
-        labels=labels,
-        covers=covers,
-        secrets=secrets,
-        stego=stego_params,
-    )
-
-
-def _query(edge_variables: Any, key: Array, shown: Array) -> Array:
-    return chain.apply(EDGE, edge_variables, shown)
-
-
-def _encode(edge_variables: Any, key: Array, secrets: Array, covers: Array) -> Array:
-    return chain.apply(EDGE, edge_variables, LSB.hide((), covers, secrets))
+        return probes.task(CUT, variables(), *images(), SENSITIVE, learned)
 
 
 def knowledge(needs: tuple[str, ...]) -> Knowledge:
     pixels, labels = images()
-    edge_variables = chain.select(EDGE, variables())
+    params = {"edge": chain.select(CUT.edge, variables()), "stego": BITS}
     everything = Knowledge(
-        edge_variables=edge_variables,
-        cloud_variables=chain.select(CLOUD, variables()),
-        query=Partial(_query, edge_variables),
+        edge_variables=params["edge"],
+        cloud_variables=chain.select(CUT.cloud, variables()),
+        query=Partial(SENT.send, params),
         public_images=pixels,
         public_labels=labels,
         perturbed_pairs=(pixels, pixels),
-        stego_params=(),
-        encode=Partial(_encode, edge_variables),
+        stego_params=BITS,
+        encode=Partial(Encoder(SENT), params),
     )
     return limit(everything, needs)
 
 
-def _classify(network: chain.Chain, data: LabelledImages, train: Train) -> Any:
-    return fit_classifier(
-        jax.random.key(0),
-        network,
-        data,
-        recipe=RECIPE,
-        batch_size=BATCH,
-        learning_rate=RATE,
-        train=train,
-    )
+def _classify(network: Chain, data: LabelledImages) -> Fit:
+    record = Target(epochs=1, batch_size=BATCH)
+    fit = classifier(network, static_half(record), Context(train_count=IMAGES))
+    return fit(jax.random.key(0), traced_half(record), data)
 
 
-def _classifier(train: Train) -> Any:
-    return _classify(LAYERS, LabelledImages(*images()), train)
+def _classifier() -> Fit:
+    return _classify(LAYERS, LabelledImages(*images()))
 
 
-def _zoo_classifier(name: str, train: Train) -> Any:
+def _zoo_classifier(name: str) -> Fit:
     network = zoo.network(name)
     pixels = np.zeros((IMAGES, *network.image_shape), np.uint8)
-    with jax.ensure_compile_time_eval():
-        data = LabelledImages(jnp.asarray(pixels), images()[1])
-    return _classify(network.build(network.classes), data, train)
+    data = LabelledImages(pixels, images()[1])
+    return _classify(network.build(network.classes), data)
 
 
-def _stego(distance: str = "squared") -> Stego:
-    return nns.nns(SHAPE, nns.Settings(RECIPE, "n16", distance, BATCH))
+def _hiding(distance: str) -> Fit:
+    record = Nns(network="n16", distance=distance, epochs=1, batch_size=BATCH)
+    method = registry.build(record, SHAPE, Context(train_count=IMAGES))
+    return method.fit(jax.random.key(0), traced_half(record), images()[0])
 
 
-def _hiding(distance: str, train: Train) -> Any:
-    return _stego(distance).fit(jax.random.key(0), images()[0], train)
+def _defend(record: DefenseRecord, context: Context, learned: Any = ()) -> Fit:
+    defense = registry.build(record, CUT, context)
+    return defense.fit(jax.random.key(0), traced_half(record), task(learned))
 
 
-def _defend(defense: Defense, train: Train, stego_params: Any = ()) -> Any:
-    return defense.fit(jax.random.key(0), task(stego_params), train)
+def _ghost(hiding: str, **choices: int) -> Fit:
+    record = Ghost(batch_size=BATCH, public_batch_size=BATCH, **choices)
+    if hiding == "lsb":
+        return _defend(record, Context(stego=LSB), BITS)
+    method = registry.build(Nns(network="n16"), SHAPE, Context(train_count=IMAGES))
+    return _defend(record, Context(stego=method), caught("nns").params)
 
 
-def _ghost(hiding: str, train: Train, **choices: int) -> Any:
-    stego, stego_params = LSB, ()
-    if hiding == "nns":
-        image = jnp.zeros((1, *SHAPE))
-        stego = _stego()
-        stego_params = stego.init(jax.random.key(1), image, image)
-    settings = ghost.Settings(RECIPE, BATCH, BATCH, **choices)
-    defense = ghost.ghost(EDGE, CLOUD, SHAPE, stego, settings)
-    return _defend(defense, train, stego_params)
-
-
-def _ghost_plus(train: Train, **choices: Any) -> Any:
+def _ghost_plus(**choices: Any) -> Fit:
     """With one residual block of the four, which are alike."""
-    settings = ghost_plus.Settings(RECIPE, BATCH, **choices)
-    generator.generator.cache_clear()
+    record = GhostPlus(batch_size=BATCH, **choices)
     with mock.patch.object(generator, "_BLOCKS", 1):
-        defense = ghost_plus.ghost_plus(EDGE, CLOUD, SHAPE, LSB, settings)
-    generator.generator.cache_clear()
-    return _defend(defense, train)
+        defense = ghost_plus(CUT, static_half(record), Context(stego=LSB))
+    return defense.fit(jax.random.key(0), traced_half(record), task(BITS))
 
 
-def _arden(train: Train) -> Any:
-    settings = arden.Settings(RECIPE, BATCH)
-    return _defend(arden.arden(EDGE, CLOUD, SHAPE, settings, bound=1.0), train)
+def _arden() -> Fit:
+    return _defend(Arden(batch_size=BATCH, bound=1.0), Context())
 
 
-def _shredder(train: Train) -> Any:
-    settings = shredder.Settings(RECIPE, BATCH, members=3)
-    with mock.patch.object(shredder, "_signal", lambda edge, task: jnp.ones(())):
-        return _defend(shredder.shredder(EDGE, CLOUD, SHAPE, settings), train)
+def _shredder() -> Fit:
+    with mock.patch.object(shredder, "_require_signal", lambda signal: None):
+        fit = _defend(Shredder(batch_size=BATCH, members=3), Context())
+        yield next(fit)
 
 
-def _attack(attack: Attack | probe.Probe, train: Train) -> Any:
-    return attack.fit(jax.random.key(0), knowledge(attack.needs), train)
+def _attack(record: AttackRecord) -> Fit:
+    attack = registry.build(record, CUT, Context(public_count=IMAGES))
+    return _learn(attack, traced_half(record))
 
 
-def _inverse(train: Train) -> Any:
-    return _attack(inverse.inverse(FEATURES, SHAPE, DECODER), train)
+def _learn(learner: Attack | Probe, hyper: dict[str, Any]) -> Fit:
+    return learner.fit(jax.random.key(0), hyper, knowledge(learner.needs))
 
 
-def _direct(train: Train) -> Any:
-    return _attack(direct.direct(FEATURES, SHAPE, DECODER), train)
+def _probe() -> Fit:
+    attack = registry.build(DIRECT, CUT, Context(public_count=IMAGES))
+    return _learn(attack.probe, traced_half(DIRECT))
 
 
-def _probe(train: Train) -> Any:
-    return _attack(probe.probe(FEATURES, SHAPE, CLASSES, DECODER), train)
+def _denoise() -> Fit:
+    inner, record = Rmle(), Denoise(pairs="generator", batch_size=BATCH, images=IMAGES)
+    attack = registry.build(inner, CUT, Context())
+    denoised = registry.build(record, CUT, Context(inner=attack, public_count=IMAGES))
+    hyper = {"attack": traced_half(inner), "denoise": traced_half(record)}
+    return _learn(denoised, hyper)
 
 
-def _shadow(train: Train) -> Any:
-    layers = shadow.other(SHAPE, FEATURES, True)
-    inner, settings = rmle.rmle(layers, SHAPE), shadow.Settings(RECIPE, BATCH)
-    return _attack(shadow.shadow(layers, CLOUD, SHAPE, inner, settings), train)
+DIRECT = Direct(epochs=1, batch_size=BATCH, width=8)
 
-
-def _denoise(train: Train) -> Any:
-    settings = denoise.Settings(RECIPE, BATCH, IMAGES, "generator")
-    return _attack(denoise.denoise(rmle.rmle(EDGE, SHAPE), SHAPE, settings), train)
-
-
-TRAININGS: dict[str, Callable[[Train], Any]] = {
+TRAININGS: dict[str, Callable[[], Fit]] = {
     "classifier": _classifier,
     "nns": partial(_hiding, "squared"),
     "nns, ssim": partial(_hiding, "ssim"),
@@ -355,15 +314,15 @@ TRAININGS: dict[str, Callable[[Train], Any]] = {
     "ghost+, one a label": partial(_ghost_plus, generators="label"),
     "arden": _arden,
     "shredder": _shredder,
-    "inverse": _inverse,
-    "direct": _direct,
+    "inverse": partial(_attack, Inverse(epochs=1, batch_size=BATCH, width=8)),
+    "direct": partial(_attack, DIRECT),
     "probe": _probe,
-    "shadow": _shadow,
+    "shadow": partial(_attack, Shadow(epochs=1, batch_size=BATCH)),
     "cda": _denoise,
 }
-"""name -> the member's own fit, as a function of `train`."""
+"""name -> the member's own fit."""
 
-NETWORKS: dict[str, Callable[[Train], Any]] = {
+NETWORKS: dict[str, Callable[[], Fit]] = {
     f"classifier, {name}": partial(_zoo_classifier, name)
     for name in ("lenet5", "cnn2", "cnn4_bn_32", "cnn6", "cnn6_gtsrb", "alexnet_svhn")
 }
@@ -373,9 +332,9 @@ NETWORKS: dict[str, Callable[[Train], Any]] = {
 @lru_cache(maxsize=1)
 def search_targets() -> tuple[chain.Variables, Array]:
     """(the edge's variables, features of two images)."""
-    edge_variables = chain.select(INVERTED, variables())
-    pixels = images()[0][:2].astype(jnp.float32) / 255
-    return edge_variables, jax.jit(partial(chain.apply, INVERTED))(
+    edge_variables = chain.select(INVERTED.edge, variables())
+    pixels = as_float(images()[0][:2])
+    return edge_variables, jax.jit(partial(chain.apply, INVERTED.edge))(
         edge_variables, pixels
     )
 
@@ -383,11 +342,12 @@ def search_targets() -> tuple[chain.Variables, Array]:
 def invert(name: str) -> tuple[Array, Array]:
     """(images, trace) of a name in `INVERSIONS`: a few steps from one grey level."""
     solver, unfold = INVERSIONS[name]
-    goal = Goal(total_variation="paper", unfold=unfold)
-    settings = rmle.Settings(solver, STEPS, "dark", 0.0, goal=goal)
+    record = Rmle(solver=solver, steps=STEPS, start="dark", tolerance=0, unfold=unfold)
     edge_variables, features = search_targets()
-    attack = rmle.rmle(INVERTED, SHAPE, settings)
-    return attack.invert(edge_variables, jax.random.key(0), features)
+    attack = registry.build(record, INVERTED, Context())
+    hyper = traced_half(record)
+    inversion = attack.invert(edge_variables, jax.random.key(0), features, hyper)
+    return inversion.images, inversion.trace
 
 
 INVERSIONS: dict[str, tuple[str, bool]] = {
@@ -399,18 +359,16 @@ INVERSIONS: dict[str, tuple[str, bool]] = {
 
 
 def _search(name: str) -> Any:
-    with mock.patch.object(rmle.search, "run", _capture_loop):
+    with mock.patch.object(rmle.search, "run", _capture):
         return invert(name)
 
 
 def _readout() -> Any:
-    """The search for the last layer of the attack `inverse`."""
-    run = _training("inverse")
-    network = inverse.decoder(FEATURES, SHAPE, DECODER.width)
-    with mock.patch.object(loop, "run", _capture_loop):
-        return pairs.solve_last(
-            run["key"], network, run["params"], run["data"], run["draw"]
-        )
+    """The search for the last layer of the attack `inverse`, after its training."""
+    fit = TRAININGS["inverse"]()
+    state = train.start(next(fit))
+    with mock.patch.object(loop, "run", _capture):
+        return fit.send(state)
 
 
 READOUT = "inverse, last layer"

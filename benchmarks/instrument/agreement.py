@@ -14,11 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ghostjax import chain, runtime, train
-from ghostjax.attacks.rmle import Settings
-from ghostjax.attacks.solvers import Choices
-from ghostjax.defenses import ghost
-from ghostjax.stego import lsb, nns
+from ghostjax import base, chain, registry, runtime, train
+from ghostjax.attacks.records import Rmle
+from ghostjax.base import Context
+from ghostjax.defenses.records import Ghost
+from ghostjax.fields import traced_half
+from ghostjax.pixels import as_float
+from ghostjax.stego import lsb
+from ghostjax.stego.records import Lsb, Nns
 from ghostjax.train import Recipe
 from instrument import attack
 from instrument import cases as catalogue
@@ -125,22 +128,22 @@ def verdict(difference: float, tolerance: float, precision: str, reason: str) ->
 
 
 def hide_bits() -> Stage:
-    images = catalogue.pictures("cnn2").images
-    method = lsb.lsb(3)
+    images, record = catalogue.pictures("cnn2").images, Lsb()
+    method = registry.build(record, catalogue.GREY, Context())
 
-    def both(cover, secret):
-        stego = method.hide((), cover / 255.0, secret / 255.0)
-        exact = lsb.hide_bits(cover, secret, 3)
-        return exact, stego, method.reveal((), stego)
+    def both(params, cover, secret):
+        stego = method.hide(params, as_float(cover), as_float(secret))
+        exact = lsb.hide_bits(cover, secret, params["bits"])
+        return exact, stego, method.reveal(params, stego)
 
-    inputs = images[:_BATCH], images[_BATCH : 2 * _BATCH]
+    inputs = traced_half(record), images[:_BATCH], images[_BATCH : 2 * _BATCH]
     return Stage(both, inputs, 0.0, "integers")
 
 
 def hide_by_network() -> Stage:
-    method = nns.nns((28, 28, 1), nns.Settings(Recipe(1)))
-    images = catalogue.pictures("cnn2").images[:_BATCH].astype(jnp.float32) / 255
-    params = method.init(jax.random.key(0), images, images)
+    method = registry.build(Nns(), catalogue.GREY, Context())
+    params = catalogue.stego_network(_BATCH).training.params
+    images = as_float(catalogue.pictures("cnn2").images[:_BATCH])
     return Stage(_alone(method.reveal), (params, images), 1e-5, "float32 sums")
 
 
@@ -150,21 +153,20 @@ def _alone(function: Callable[..., Any]) -> Callable[..., tuple[Any]]:
 
 def encode(network: str, cut: str) -> Stage:
     problem = attack.search(network, cut, _BATCH)
-    function = _alone(partial(chain.apply, problem.edge))
+    function = _alone(partial(chain.apply, problem.cut.edge))
     return Stage(function, (problem.weights, problem.truth), 1e-5, "float32 sums")
 
 
 def one_step(name: str) -> Stage:
     """Loss and gradients: the change of the parameters by one step of SGD."""
-    training = catalogue.TRAININGS[name](_BATCH, Recipe(1, "sgd"))
+    learning = catalogue.TRAININGS[name](_BATCH, Recipe(1, "sgd"))
 
-    def step(params, model_state, key, rate, data):
-        state = train.start(params, model_state, training.recipe)
-        after, metrics = training.step(state, jnp.int32(0), key, rate, data)
-        change = jax.tree.map(jnp.subtract, params, after.params)
+    def step(state, *constants):
+        after, metrics = learning.step(state, jnp.int32(0), *constants)
+        change = jax.tree.map(jnp.subtract, state.params, after.params)
         return metrics["loss"], change
 
-    inputs = training.params, training.model_state, *training.constants
+    inputs = learning.state, *learning.constants
     # A ReLU or a pool that ties within rounding sends its gradient elsewhere.
     return Stage(step, inputs, 1e-3, "gradients jump where values tie")
 
@@ -172,13 +174,10 @@ def one_step(name: str) -> Stage:
 def compare_searches(bench: Bench, name: str, solver: str) -> Iterator[Row]:
     """Mean PSNR of the pictures found; a search's path may part, its end may not."""
     problem = attack.search("lenet5", "conv1", 16)
-    settings = Settings(
-        solver, bench.pick(5, _STEPS, _STEPS), "grey", 0.0, choices=attack.ADAM
-    )
-    if solver == "lbfgs":
-        settings = settings._replace(choices=Choices())
+    steps = bench.pick(5, _STEPS, _STEPS)
+    record = Rmle(solver=solver, steps=steps, start="grey", tolerance=0)
     inputs = problem.weights, problem.features
-    invert = problem.invert(settings)
+    invert = problem.invert(record)
 
     def quality(images):
         return float(attack.psnr(jnp.asarray(images), problem.truth))
@@ -204,33 +203,31 @@ def compare_searches(bench: Bench, name: str, solver: str) -> Iterator[Row]:
 
 def covert_accuracy(bench: Bench) -> Iterator[Row]:
     """Secrets answered rightly through features computed in each precision."""
-    steps = 300
-    weights = catalogue.trained("cnn2", 200)
-    edge, cloud = chain.cut(catalogue.layers("cnn2"), "pool1")
-    settings = ghost.Settings(
-        Recipe(steps, "adamw", "one_cycle"), 64, 64, cover_candidates=4
-    )
-    defense = ghost.ghost(
-        edge,
-        cloud,
-        (28, 28, 1),
-        lsb.lsb(3),
-        settings._replace(covert_filters=16),
+    record = Ghost(
+        steps=300,
+        batch_size=64,
+        public_batch_size=64,
+        cover_candidates=4,
+        covert_filters=16,
         learning_rate=3e-3,
+        optimizer="adamw",
+        schedule="one_cycle",
     )
-    problem = catalogue.task("cnn2", "pool1", weights)
-    params, _ = defense.fit(jax.random.key(4), problem, train.fit)
-    images, labels = catalogue.draw_pictures((28, 28, 1), 10, 4 * _PAIRS, seed=1)
+    defense, halves = catalogue.defended(record)
+    weights = catalogue.trained("cnn2", 200)
+    problem = catalogue.task(halves, catalogue.pictures("cnn2"), weights)
+    fit = defense.fit(jax.random.key(4), traced_half(record), problem)
+    params, _ = train.drive(fit)
+    images, labels = catalogue.draw_pictures(catalogue.GREY, 10, 4 * _PAIRS, seed=1)
     sensitive = np.isin(labels, catalogue.SENSITIVE)
     secrets = np.flatnonzero(sensitive)[:_PAIRS]
     covers = np.flatnonzero(~sensitive)[:_PAIRS]
-    shown, covering = (
-        jnp.asarray(images[i], jnp.float32) / 255 for i in (secrets, covers)
-    )
+    shown, covering = (as_float(images[rows]) for rows in (secrets, covers))
     for precision in bench.precisions:
 
         def answer(params, shown, covering):
-            features = defense.encode(params, jax.random.key(0), shown, covering)
+            key = jax.random.key(0)
+            features = base.encode(defense, params, key, shown, covering)
             return defense.answer(params, features).argmax(-1)
 
         with jax.default_matmul_precision(precision):
@@ -241,5 +238,5 @@ def covert_accuracy(bench: Bench) -> Iterator[Row]:
             value=100 * float((answers == labels[secrets]).mean()),
             unit="%",
             n=len(secrets),
-            note=f"drawn digits, {steps} steps under highest; constant answer 25",
+            note=f"drawn digits, {record.steps} steps under highest; constant: 25",
         )

@@ -3,25 +3,27 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ghostjax import chain, runtime, zoo
-from ghostjax.attacks.rmle import Settings, rmle
-from ghostjax.attacks.solvers import Choices
+from ghostjax import chain, registry, runtime
+from ghostjax.attacks.records import Rmle
+from ghostjax.base import Context, Cut
+from ghostjax.fields import traced_half
+from ghostjax.pixels import as_float
 from instrument import cases as catalogue
-from instrument.clock import Cost, memory, moved, repeat, throughput
+from instrument.clock import Cost, Rate, memory, moved, repeat, throughput
 from instrument.flops import flops
 from instrument.report import Row, spread
 from instrument.section import Bench, Case
 
-ADAM = Choices("adam", 1e-8)
 SOLVERS = {
-    "Adam": Settings("gd", 20, "grey", 0.0, choices=ADAM),
-    "Gauss–Newton": Settings("gauss_newton", 10, "grey", 0.0),
+    "Adam": Rmle(solver="gd", steps=20, start="grey", tolerance=0),
+    "Gauss–Newton": Rmle(steps=10, start="grey", tolerance=0),
 }
 """No tolerance: every step is done."""
 
@@ -35,32 +37,28 @@ _COUNTS = 1, 2, 3, 4, 6, 8, 12, 20, 40  # steps that are tried for it
 class Search(NamedTuple):
     """An edge, what crosses it, and what the attack is to find."""
 
-    edge: chain.Chain
-    image_shape: tuple[int, int, int]
+    cut: Cut
     weights: Any
     features: jax.Array
     truth: jax.Array
 
-    def invert(
-        self, settings: Settings, **hyper: float
-    ) -> Callable[[Any, jax.Array], jax.Array]:
-        """(weights, features) to pictures; `hyper` as for `rmle`."""
-        attack = rmle(self.edge, self.image_shape, settings, **hyper)
-        return lambda weights, sent: attack.invert(weights, jax.random.key(0), sent)[0]
+    def invert(self, record: Rmle) -> Callable[[Any, jax.Array], jax.Array]:
+        """(weights, features) to pictures."""
+        attack = registry.build(record, self.cut, Context())
+        key, hyper = jax.random.key(0), traced_half(record)
+        return lambda weights, sent: attack.invert(weights, key, sent, hyper).images
 
 
 def search(network: str, cut: str, batch: int, steps: int = 0) -> Search:
     """Features of drawn pictures; of a network trained for so many steps."""
-    shape = zoo.network(network).image_shape
-    edge, _ = chain.cut(catalogue.layers(network), cut)
-    weights = catalogue.variables(network)
+    halves, weights = catalogue.cut(network, cut), catalogue.variables(network)
     if steps:
         weights = catalogue.trained(network, steps)
-    weights = chain.select(edge, weights)
+    weights = chain.select(halves.edge, weights)
     images = catalogue.pictures(network).images
-    truth = images[jnp.arange(batch) % len(images)].astype(jnp.float32) / 255
-    features = jax.jit(partial(chain.apply, edge))(weights, truth)
-    return Search(edge, shape, weights, features, truth)
+    truth = as_float(images[jnp.arange(batch) % len(images)])
+    features = jax.jit(partial(chain.apply, halves.edge))(weights, truth)
+    return Search(cut=halves, weights=weights, features=features, truth=truth)
 
 
 def cases(bench: Bench) -> Iterator[Case]:
@@ -89,17 +87,16 @@ def measure(
     bench: Bench, case: str, network: str, cut: str, solver: str, batch: int
 ) -> Iterator[Row]:
     """The attack as it is called, and on accelerators as one program too."""
-    problem, settings = search(network, cut, batch), SOLVERS[solver]
-    price = step_cost(problem, settings).times(settings.steps)
-    done = batch * settings.steps
+    problem, record = search(network, cut, batch), SOLVERS[solver]
+    price = step_cost(problem, record).times(record.steps)
+    rate = Rate(items=batch * record.steps, unit="image-steps/s", price=price)
     inputs = problem.weights, problem.features
-    invert = problem.invert(settings)
+    invert = problem.invert(record)
     began = time.perf_counter()
     jax.block_until_ready(invert(*inputs))
     first = time.perf_counter() - began
     seconds = repeat(partial(invert, *inputs), warmup=0)
-    rates = bench.limits, "float32 highest"
-    yield throughput(case, "attack", done, "image-steps/s", seconds, price, *rates)
+    yield throughput(case, "attack", rate, seconds, bench.limits)
     yield Row(
         case=case,
         figure="first call less the next",
@@ -110,19 +107,18 @@ def measure(
         return
     program = jax.jit(invert).lower(*inputs).compile()
     seconds = repeat(partial(program, *inputs))
-    figure = "attack as one program"
-    yield throughput(case, figure, done, "image-steps/s", seconds, price, *rates)
+    yield throughput(case, "attack as one program", rate, seconds, bench.limits)
 
 
-def step_cost(problem: Search, settings: Settings) -> Cost:
+def step_cost(problem: Search, record: Rmle) -> Cost:
     """Of one step; what a solver with a loop inside moves is not known."""
 
     def once(steps: int) -> Callable[..., jax.Array]:
-        return problem.invert(settings._replace(steps=steps, keep="last"))
+        return problem.invert(replace(record, steps=steps, keep="last"))
 
     inputs = problem.weights, problem.features
     count = flops(once(2), *inputs) - flops(once(1), *inputs)
-    if settings.solver != "gd":
+    if record.solver != "gd":
         return Cost(count, 0.0)
     return Cost(count, moved(jax.jit(once(1)).lower(*inputs).compile()))
 
@@ -134,8 +130,8 @@ def capacity(
     sizes = []
     for count in (batch // 2, batch):
         problem = search(network, cut, count)
-        settings = SOLVERS[solver]._replace(steps=1)
-        program = jax.jit(problem.invert(settings))
+        record = replace(SOLVERS[solver], steps=1)
+        program = jax.jit(problem.invert(record))
         sizes.append(memory(program.lower(problem.weights, problem.features).compile()))
     each = (sizes[1] - sizes[0]) / (batch - batch // 2)
     yield Row(case=case, figure="memory a target", value=each / 2**10, unit="KiB")
@@ -162,7 +158,7 @@ def time_to(bench: Bench, case: str, cut: str, wanted: float) -> Iterator[Row]:
     problem = search("lenet5", cut, _TARGETS, steps=200)
     inputs = problem.weights, problem.features
     for steps in _COUNTS:
-        invert = problem.invert(Settings(steps=steps))
+        invert = problem.invert(Rmle(steps=steps))
         quality = float(psnr(invert(*inputs), problem.truth))
         if quality >= wanted or bench.out_of_time():
             break

@@ -5,17 +5,17 @@ memory layouts; the network is checked to compute what ours computes.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import timing
 
 from ghostjax import chain, runtime, zoo
-from ghostjax.attacks.objective import Goal
-from ghostjax.attacks.solvers import Choices
+from ghostjax.attacks.rmle import AUTHORS
+from ghostjax.pixels import as_float
 from instrument import attack
 from instrument import cases as catalogue
 from instrument.clock import Program
@@ -97,17 +97,11 @@ def searches(bench: Bench, case: str, cut: str, batch: int) -> Iterator[Row]:
 
     problem = attack.search("lenet5", cut, batch)
     steps = bench.pick(2, _STEPS, _STEPS)
-    settings = attack.SOLVERS["Adam"]._replace(
-        steps=steps,
-        box=False,
-        keep="last",
-        goal=Goal(),
-        choices=Choices("amsgrad", 1e-3),
-    )
+    invert = problem.invert(replace(AUTHORS, steps=steps, tv_weight=0))
+    descent = peers.Descent(epsilon=AUTHORS.epsilon, tv_weight=0.0)
     features = peers.tensor(problem.features).to(device())
     programs: dict[str, Callable[[], Any]] = {}
     for precision in bench.precisions:
-        invert = problem.invert(settings, learning_rate=1e-2, tv_weight=0.0)
         programs[f"ghostjax, {precision}"] = partial(
             _precisely, precision, invert, problem.weights, problem.features
         )
@@ -118,15 +112,12 @@ def searches(bench: Bench, case: str, cut: str, batch: int) -> Iterator[Row]:
             module = module.to(memory_format=torch.channels_last)
             sent = features.contiguous(memory_format=torch.channels_last)
         module = torch.compile(module) if compiled else module
-        program = partial(
-            peers.invert, module, sent, steps, epsilon=1e-3, tv_weight=0.0
-        )
+        program = partial(peers.invert, module, sent, steps, descent)
         programs[f"torch, {name}"] = under(tf32, program)
     yield from compared(case, programs, batch * steps, "image-steps/s")
-    ours = problem.invert(settings, learning_rate=1e-2, tv_weight=0.0)
-    images = np.asarray(ours(problem.weights, problem.features))
+    images = np.asarray(invert(problem.weights, problem.features))
     module = peers.edge(problem.weights, cut).to(device())
-    z = peers.invert(module, features, steps, epsilon=1e-3, tv_weight=0.0)
+    z = peers.invert(module, features, steps, descent)
     difference = np.abs(images - peers.pictures(z.cpu())).max()
     yield Row(
         case=case,
@@ -148,12 +139,12 @@ def trainings(bench: Bench, case: str, name: str, batch: int) -> Iterator[Row]:
     import torch
 
     steps = bench.pick(2, _TRAIN_STEPS, _TRAIN_STEPS)
-    training = catalogue.classifier(name, batch)
+    learning = catalogue.network(name, batch)
     programs: dict[str, Callable[[], Any]] = {}
     for precision in bench.precisions:
         with jax.default_matmul_precision(precision):
             programs[f"ghostjax, {precision}"] = Program(
-                training.step, training.state, *training.constants, steps=steps
+                learning.step, learning.state, *learning.constants, steps=steps
             )
     layers, shape = catalogue.layers(name), zoo.network(name).image_shape
     weights, data = catalogue.variables(name), catalogue.pictures(name)
@@ -178,7 +169,7 @@ def trainings(bench: Bench, case: str, name: str, batch: int) -> Iterator[Row]:
     module = peers.network(layers, weights, shape).eval()
     with torch.no_grad():
         theirs = module(images[:8].cpu().float() / 255).numpy()
-    ours = chain.apply(layers, weights, data.images[:8].astype(jnp.float32) / 255)
+    ours = chain.apply(layers, weights, as_float(data.images[:8]))
     difference = float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
     yield Row(
         case=case,

@@ -13,15 +13,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ghostjax import chain, train, zoo
-from ghostjax.base import Stego, Task
+from ghostjax import chain, registry, train, zoo
+from ghostjax.base import Context, Cut, Defense, Rows, Task
 from ghostjax.chain import Chain, Variables
-from ghostjax.classifier import LabelledImages, fit_classifier
-from ghostjax.defenses import ghost, ghost_plus
-from ghostjax.stego import lsb, nns
+from ghostjax.classifier import LabelledImages, classifier
+from ghostjax.defenses.records import Ghost, GhostPlus
+from ghostjax.fields import static_half, traced_half
+from ghostjax.records import DefenseRecord
+from ghostjax.sections import Target
+from ghostjax.stego.records import Lsb, Nns
 from ghostjax.train import Recipe
 
 NETWORKS = "lenet5", "cnn2", "cnn4_bn", "cnn6", "cnn6_gtsrb"
+GREY = 28, 28, 1  # MNIST's shape
 SENSITIVE = 6, 7, 8, 9  # labels of the drawn digits that are secrets
 _COUNT = 4096  # pictures of a data set
 
@@ -91,120 +95,117 @@ def variables(network: str) -> Variables:
 @cache
 def trained(network: str, steps: int) -> Variables:
     """Trained for some seconds on the drawn pictures."""
-    return fit_classifier(
-        jax.random.key(0),
-        layers(network),
-        pictures(network),
-        recipe=Recipe(steps, "adam", "one_cycle"),
-        batch_size=128,
-        learning_rate=2e-3,
-    )[0]
-
-
-class Training(NamedTuple):
-    """What a `fit` handed to `train`."""
-
-    key: jax.Array
-    params: Any
-    model_state: Any
-    data: Any
-    learning_rate: jax.Array
-    loss: train.Loss
-    draw: train.Draw
-    recipe: Recipe
-    batch: int  # images a step
-
-    @property
-    def step(self) -> Callable[..., Any]:
-        """`step(state, index, key, learning_rate, data) -> (state, metrics)`."""
-        return train.make_step(self.loss, self.draw, self.recipe)
-
-    @property
-    def state(self) -> train.TrainState:
-        return train.start(self.params, self.model_state, self.recipe)
-
-    @property
-    def constants(self) -> tuple[Any, ...]:
-        return self.key, self.learning_rate, self.data
-
-
-def capture(fit: Callable[..., Any], batch: int) -> Training:
-    """The first training of `fit(train=...)`; nothing is trained."""
-    captured = []
-
-    def record(
-        key, params, model_state, data, learning_rate, *, loss, draw, recipe, part=""
-    ):
-        rate = jnp.float32(learning_rate)
-        captured.append(
-            Training(
-                key, params, model_state, data, rate, loss, draw, recipe, batch=batch
-            )
-        )
-        return train.start(params, model_state, recipe), {}
-
-    fit(train=record)
-    return captured[0]
+    record = Target(epochs=1, batch_size=128, learning_rate=2e-3, schedule="one_cycle")
+    context = Context(train_count=128 * steps)
+    fit = classifier(layers(network), static_half(record), context)
+    hyper = traced_half(record)
+    return train.drive(fit(jax.random.key(0), hyper, pictures(network)))[0]
 
 
 RECIPE = Recipe(1000)  # its number of steps changes no program
 
 
-def classifier(network: str, batch: int, recipe: Recipe = RECIPE) -> Training:
+class Learning(NamedTuple):
+    """A training, and what its step is called with."""
+
+    training: train.Training
+    batch: int  # images a step
+
+    @property
+    def step(self) -> train.Step:
+        """`step(state, index, key, hyper, shared, own) -> (state, metrics)`."""
+        return train.step_of(self.training)
+
+    @property
+    def state(self) -> train.TrainState:
+        """Before the first step."""
+        return train.start(self.training)
+
+    @property
+    def constants(self) -> tuple[Any, ...]:
+        """(key, hyper, shared, own), as arrays."""
+        one = self.training
+        hyper = jax.tree.map(jnp.asarray, dict(one.hyper))
+        return one.key, hyper, one.shared, one.own
+
+
+def learning(fit: train.Fit, batch: int, recipe: Recipe) -> Learning:
+    """The first training of a fit, by another recipe; nothing is trained."""
+    return Learning(next(fit)._replace(recipe=recipe), batch)
+
+
+def network(name: str, batch: int, recipe: Recipe = RECIPE) -> Learning:
     """The target network's training."""
-    fit = partial(
-        fit_classifier,
-        jax.random.key(1),
-        layers(network),
-        pictures(network),
-        recipe=recipe,
-        batch_size=batch,
-        learning_rate=1e-3,
-    )
-    return capture(fit, batch)
+    record, data = Target(batch_size=batch, learning_rate=1e-3), pictures(name)
+    context = Context(train_count=len(data.labels))
+    fit = classifier(layers(name), static_half(record), context)
+    fitting = fit(jax.random.key(1), traced_half(record), data)
+    return learning(fitting, batch, recipe)
 
 
-def stego_network(batch: int, recipe: Recipe = RECIPE) -> Training:
+def stego_network(batch: int, recipe: Recipe = RECIPE) -> Learning:
     """Neural steganography, `n32`, on pictures of MNIST's shape."""
-    settings = nns.Settings(recipe, "n32", batch_size=batch)
-    method = nns.nns((28, 28, 1), settings)
-    images = pictures("cnn2").images
-    return capture(partial(method.fit, jax.random.key(1), images), batch)
+    record, images = Nns(batch_size=batch), pictures("cnn2").images
+    method = registry.build(record, GREY, Context(train_count=len(images)))
+    fitting = method.fit(jax.random.key(1), traced_half(record), images)
+    return learning(fitting, batch, recipe)
 
 
-def task(network: str, cut: str, weights: Variables, stego: Any = ()) -> Task:
-    """The task of a defense: the drawn digits 6 to 9 are secrets."""
-    data = pictures(network)
-    sensitive = np.isin(np.asarray(data.labels), SENSITIVE)
-    halves = chain.cut(layers(network), cut)
-    edge, cloud = (chain.select(half, weights) for half in halves)
-    covers, secrets = (jnp.asarray(np.flatnonzero(x)) for x in (~sensitive, sensitive))
-    return Task(edge, cloud, *data, covers, secrets, stego)
+def cut(name: str, layer: str) -> Cut:
+    """A network cut after a layer."""
+    return Cut(*chain.cut(layers(name), layer), zoo.network(name).image_shape)
 
 
-def covert_branch(
-    batch: int, recipe: Recipe = RECIPE, weights: Variables | None = None
-) -> Training:
-    """GHOST's covert retraining over LSB at `pool1` of cnn2: half of it stegos."""
-    settings = ghost.Settings(recipe, batch // 2, batch // 2, covert_filters=16)
-    edge, cloud = chain.cut(layers("cnn2"), "pool1")
-    defense = ghost.ghost(edge, cloud, (28, 28, 1), lsb.lsb(3), settings)
-    problem = task("cnn2", "pool1", weights or variables("cnn2"))
-    return capture(partial(defense.fit, jax.random.key(2), problem), batch)
+def task(halves: Cut, data: LabelledImages, weights: Variables) -> Task:
+    """The task of a defense over LSB: the drawn digits 6 to 9 are secrets."""
+    sensitive = np.isin(np.arange(halves.classes), SENSITIVE)
+    secret = sensitive[np.asarray(data.labels)]
+    covers, secrets = (
+        Rows(np.resize(rows, len(secret)).astype(np.int32), len(rows))
+        for rows in (np.flatnonzero(~secret), np.flatnonzero(secret))
+    )
+    return Task(
+        edge_variables=chain.select(halves.edge, weights),
+        cloud_variables=chain.select(halves.cloud, weights),
+        images=data.images,
+        labels=data.labels,
+        covers=covers,
+        secrets=secrets,
+        sensitive=sensitive,
+        stego=traced_half(Lsb()),
+    )
 
 
-def generator(batch: int, recipe: Recipe = RECIPE) -> Training:
-    """GHOST+'s generator over LSB at `pool1` of cnn2."""
-    settings = ghost_plus.Settings(recipe, batch, sees="revealed")
-    edge, cloud = chain.cut(layers("cnn2"), "pool1")
-    method: Stego = lsb.lsb(3)
-    defense = ghost_plus.ghost_plus(edge, cloud, (28, 28, 1), method, settings)
-    problem = task("cnn2", "pool1", variables("cnn2"))
-    return capture(partial(defense.fit, jax.random.key(3), problem), batch)
+def defended(record: DefenseRecord) -> tuple[Defense, Cut]:
+    """A defense over LSB at `pool1` of cnn2."""
+    halves = cut("cnn2", "pool1")
+    stego = registry.build(Lsb(), GREY, Context())
+    return registry.build(record, halves, Context(stego=stego)), halves
 
 
-TRAININGS: dict[str, Callable[..., Training]] = {
-    **{name: partial(classifier, name) for name in NETWORKS},
+def covert_branch(batch: int, recipe: Recipe = RECIPE) -> Learning:
+    """GHOST's covert retraining: half of a batch are stegos."""
+    half = batch // 2
+    record = Ghost(batch_size=half, public_batch_size=half, covert_filters=16)
+    return _defending(record, 2, batch, recipe)
+
+
+def generator(batch: int, recipe: Recipe = RECIPE) -> Learning:
+    """GHOST+'s generator, which sees what is hidden."""
+    return _defending(GhostPlus(batch_size=batch, sees="revealed"), 3, batch, recipe)
+
+
+def _defending(
+    record: DefenseRecord, seed: int, batch: int, recipe: Recipe
+) -> Learning:
+    defense, halves = defended(record)
+    problem = task(halves, pictures("cnn2"), variables("cnn2"))
+    fitting = defense.fit(jax.random.key(seed), traced_half(record), problem)
+    return learning(fitting, batch, recipe)
+
+
+TRAININGS: dict[str, Callable[..., Learning]] = {
+    **{name: partial(network, name) for name in NETWORKS},
     "stego network n32": stego_network,
     "covert branch": covert_branch,
     "generator": generator,

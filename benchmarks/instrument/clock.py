@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -127,43 +127,41 @@ def repeat(program: Callable[[], Any], warmup: int = 1) -> list[float]:
     return timing.interleaved({"": program}, turns=turns, warmup=0)[""]
 
 
+class Rate(NamedTuple):
+    """What a program gets done in one step, and at what price."""
+
+    items: float
+    unit: str  # of a second's items
+    price: Cost
+    arithmetic: str = "float32 highest"  # the name of the limit on FLOPs
+
+
 def throughput(
-    case: str,
-    figure: str,
-    items: float,
-    unit: str,
-    seconds: list[float],
-    price: Cost,
-    limits: dict[str, float],
-    arithmetic: str,
-    note: str = "",
+    case: str, figure: str, rate: Rate, seconds: list[float], limits: dict[str, float]
 ) -> Row:
     """Items a second, as a share of the device's limit that is nearest.
 
     Args:
-      case, figure, unit, note: of the row.
-      items: done in one step.
+      case, figure: of the row.
+      rate: of one step.
       seconds: of one step, several times.
-      price: of one step.
       limits: FLOP/s and bytes/s, by name.
-      arithmetic: the name of the limit on FLOPs.
     """
-    values = spread([items / turn for turn in seconds])
-    step = items / values["value"]
+    values = spread([rate.items / turn for turn in seconds])
+    step, price = rate.items / values["value"], rate.price
     shares = {
         name: amount / step / limits[name]
-        for name, amount in ((arithmetic, price.flops), ("copy", price.bytes))
+        for name, amount in ((rate.arithmetic, price.flops), ("copy", price.bytes))
         if limits.get(name)
     }
     nearest = max(shares, key=shares.get, default="")
-    share = shares.get(nearest)
+    share, note = shares.get(nearest), ""
     if share is not None and share > 1:
-        reasons = {"copy": "data in a cache"}
-        note = f"{note} {reasons.get(nearest, 'a faster algorithm')}".strip()
+        note = "data in a cache" if nearest == "copy" else "a faster algorithm"
     return Row(
         case=case,
         figure=figure,
-        unit=unit,
+        unit=rate.unit,
         limit=nearest,
         share=share,
         note=note,

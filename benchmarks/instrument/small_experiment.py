@@ -8,14 +8,15 @@
 import json
 import sys
 import time
+from functools import partial
 
 import jax
 
-from ghostjax import chain, runtime, train
-from ghostjax.attacks.rmle import Settings
-from ghostjax.defenses import ghost
-from ghostjax.stego import lsb
-from ghostjax.train import Recipe
+from ghostjax import base, runtime, train
+from ghostjax.attacks.records import Rmle
+from ghostjax.defenses.records import Ghost
+from ghostjax.fields import traced_half
+from ghostjax.pixels import as_float
 from instrument import attack, cases
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -41,7 +42,7 @@ def main(steps: int, extent: str, started: float) -> None:
         problem = search_behind_ghost(steps)
     else:
         problem = attack.search("lenet5", "conv1", 16, steps)
-    invert = problem.invert(Settings("gd", steps, "grey", choices=attack.ADAM))
+    invert = problem.invert(Rmle(solver="gd", steps=steps, start="grey"))
     jax.block_until_ready(invert(problem.weights, problem.features))
     counts["start to first result"] = time.time() - started
     compiled = counts.pop("programs")
@@ -51,16 +52,16 @@ def main(steps: int, extent: str, started: float) -> None:
 
 def search_behind_ghost(steps: int) -> attack.Search:
     """Features of stegos, which GHOST's cloud has been trained to answer."""
-    weights = cases.trained("cnn2", steps)
-    edge, cloud = chain.cut(cases.layers("cnn2"), "pool1")
-    settings = ghost.Settings(Recipe(steps), 64, 64, covert_filters=16)
-    defense = ghost.ghost(edge, cloud, (28, 28, 1), lsb.lsb(3), settings)
-    task = cases.task("cnn2", "pool1", weights)
-    params, _ = defense.fit(jax.random.key(1), task, train.fit)
-    images = task.images[:32].astype("float32") / 255
-    encode = jax.jit(defense.encode)
+    record = Ghost(steps=steps, batch_size=64, public_batch_size=64, covert_filters=16)
+    defense, cut = cases.defended(record)
+    task = cases.task(cut, cases.pictures("cnn2"), cases.trained("cnn2", steps))
+    fit = defense.fit(jax.random.key(1), traced_half(record), task)
+    params, _ = train.drive(fit)
+    images = as_float(task.images[:32])
+    encode = jax.jit(partial(base.encode, defense))
     features = encode(params, jax.random.key(2), images[:16], images[16:])
-    return attack.Search(edge, (28, 28, 1), params["edge"], features, images[:16])
+    weights = task.edge_variables
+    return attack.Search(cut=cut, weights=weights, features=features, truth=images[:16])
 
 
 if __name__ == "__main__":

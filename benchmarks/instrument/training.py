@@ -8,8 +8,8 @@ import jax
 
 from ghostjax import runtime
 from instrument import cases as catalogue
-from instrument.cases import Training
-from instrument.clock import Program, throughput
+from instrument.cases import Learning
+from instrument.clock import Program, Rate, throughput
 from instrument.report import Row
 from instrument.section import Bench, Case
 
@@ -59,27 +59,24 @@ def forms() -> dict[str, dict]:
 
 def measure(
     bench: Bench,
-    make: Callable[[], Training],
+    make: Callable[[], Learning],
     case: str,
     steps: int,
     precision: str = "highest",
     **choices: bool,
 ) -> Iterator[Row]:
     """Images a second, compile seconds, peak memory of one training."""
-    training = make()
+    learning = make()
     with jax.default_matmul_precision(precision):
         program = Program(
-            training.step, training.state, *training.constants, steps=steps, **choices
+            learning.step, learning.state, *learning.constants, steps=steps, **choices
         )
-    yield throughput(
-        case,
-        "training",
-        training.batch,
-        "images/s",
-        program.seconds(),
-        program.cost,
-        bench.limits,
-        f"float32 {precision}",
+    rate = Rate(
+        items=learning.batch,
+        unit="images/s",
+        price=program.cost,
+        arithmetic=f"float32 {precision}",
     )
+    yield throughput(case, "training", rate, program.seconds(), bench.limits)
     yield Row(case=case, figure="compile", value=program.compile_seconds, unit="s")
     yield Row(case=case, figure="peak memory", value=program.memory / 2**20, unit="MiB")
