@@ -409,3 +409,17 @@ def test_members_that_differ_in_numbers_alone_share_one_program(task, sees):
     perturb(fit(defense, second, other)[0], images, images)
     assert train.loop._stepped._cache_size() == programs
     assert perturb._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+    "choices, warns",
+    [
+        ({"sees": "stego"}, False),
+        ({"sees": "revealed"}, False),
+        ({"sees": "secret"}, True),
+        ({"sees": "label"}, True),
+        ({"generators": "label"}, True),
+    ],
+)
+def test_a_generator_that_knows_more_than_the_stego_shows_says_so(choices, warns):
+    assert bool(build(GhostPlus(**choices)).caution) == warns

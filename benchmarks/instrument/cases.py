@@ -19,6 +19,7 @@ from ghostjax.chain import Chain, Variables
 from ghostjax.classifier import LabelledImages, classifier
 from ghostjax.defenses.records import Ghost, GhostPlus
 from ghostjax.fields import static_half, traced_half
+from ghostjax.pixels import as_bytes
 from ghostjax.records import DefenseRecord
 from ghostjax.sections import Target
 from ghostjax.stego.records import Lsb, Nns
@@ -68,7 +69,7 @@ def draw_pictures(
         tint = 0.4 + 0.6 * np.random.default_rng(0).random((10, channels))
         images = images * tint[labels // 10][:, None, None]
         images = images + draw.uniform(0, 0.3, (count, 1, 1, channels))
-    return np.rint(255 * np.clip(images, 0, 1)).astype(np.uint8), labels
+    return np.asarray(as_bytes(np.clip(images, 0, 1))), labels
 
 
 @cache

@@ -97,10 +97,8 @@ def ghost(cut: Cut, record: Ghost, context: Context) -> Defense:
     require_batch("defense.batch_size", record.batch_size, context)
     stego, branch = context.stego, _branch(cut, record)
     start = _start(cut, stego, branch)
-    loss, draw = (
-        _loss(cut, branch, record.batch_size),
-        _draw(cut, branch, stego, record),
-    )
+    loss = _loss(cut, branch, record.batch_size)
+    draw = _draw(cut, branch, stego, record)
     recipe = Recipe(record.steps, record.optimizer, record.schedule)
 
     def fit(key: Key, hyper: Hyper, task: Task) -> Fit:
@@ -140,18 +138,11 @@ def ghost(cut: Cut, record: Ghost, context: Context) -> Defense:
             "stego": task.stego,
         }
 
-    def answer(params: Any, features: Features) -> Logits:
-        logits = apply(cut.cloud, params["cloud"], features)
-        if branch:
-            magnified = covert.magnify(params["scales"], features)
-            logits = logits + covert.look(branch, params["branch"], magnified)[0]
-        return logits
-
     return Defense(
         "ghost",
         fit,
         plain.Send(cut.edge),
-        answer,
+        _answer(cut, branch),
         hide=in_covers(stego),
         cover_candidates=record.cover_candidates,
     )
@@ -162,6 +153,19 @@ def _branch(cut: Cut, record: Ghost) -> covert.Branch | None:
         return None
     shape, colours = cut.feature_shape, cut.image_shape[-1]
     return covert.branch(shape, record.covert_filters, cut.classes, colours)
+
+
+def _answer(
+    cut: Cut, branch: covert.Branch | None
+) -> Callable[[Any, Features], Logits]:
+    def answer(params: Any, features: Features) -> Logits:
+        logits = apply(cut.cloud, params["cloud"], features)
+        if branch:
+            magnified = covert.magnify(params["scales"], features)
+            logits = logits + covert.look(branch, params["branch"], magnified)[0]
+        return logits
+
+    return answer
 
 
 def _loss(cut: Cut, branch: covert.Branch | None, stegos: int) -> Loss:

@@ -67,6 +67,10 @@ from ghostjax.stego.pairs import Pool, choose_covers, draw_pairs, pool
 from ghostjax.train import Draw, Fit, Loss, Recipe, Training
 
 _SAFE = 1e-12  # inside the root of Eq. (5)
+_MORE = (
+    "The generator was told more than the stego shows, the secret or its label: the "
+    "accuracy says how strong its perturbations are, not how well stegos are read."
+)
 
 
 class _Shared(NamedTuple):
@@ -134,6 +138,7 @@ def ghost_plus(cut: Cut, record: GhostPlus, context: Context) -> Defense:
     loss, draw = _loss(cut, record, layers), _draw(record, stego, sight)
     recipe = Recipe(record.steps, record.optimizer, record.schedule)
     send, answer = plain.Send(cut.edge), plain.Answer(cut.cloud)
+    by_label = record.generators == "label"
 
     def fit(key: Key, hyper: Hyper, task: Task) -> Fit:
         _require_shape(cut.image_shape, task.images)
@@ -169,10 +174,10 @@ def ghost_plus(cut: Cut, record: GhostPlus, context: Context) -> Defense:
     def perturb(params: Any, stegos: Images, secrets: Images) -> Images:
         _require_shape(cut.image_shape, stegos)
         labels = place = None
-        if "label" in (record.sees, record.generators):
+        if by_label or record.sees == "label":
             logits = answer(params, send(params, None, secrets))
             labels = _likeliest(logits, params["sensitive"])
-        if record.generators == "label":
+        if by_label:
             place = jnp.cumsum(params["sensitive"])[labels] - 1
         beside = sight.show(params["stego"], stegos, secrets, labels)
         seen = jnp.concatenate([stegos, beside], -1)
@@ -186,6 +191,7 @@ def ghost_plus(cut: Cut, record: GhostPlus, context: Context) -> Defense:
         hide=in_covers(stego),
         perturb=perturb,
         cover_candidates=record.cover_candidates,
+        caution=_MORE if by_label or record.sees in ("secret", "label") else "",
     )
 
 
