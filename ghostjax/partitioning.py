@@ -195,6 +195,7 @@ def _write(
     console: Console,
 ) -> Path:
     rows, attacks, chosen = walked
+    folder.mkdir(parents=True, exist_ok=True)
     files.write_csv(folder / "partition.csv", pa.Table.from_pylist(list(rows)))
     table = _table(rows, attacks)
     comparison.print_table(table, console)

@@ -4,7 +4,8 @@ Tolerances, since XLA's code differs between processors and a training of a few 
 carries that on: what counts images may differ by 4 points (three of the some 100 test
 secrets), a mean over the images by 2 % and 0.02 of its unit, words and settings not at
 all. `golden/rows.py` compares bits on one machine. Behind a decoder that whitens
-features, whose eigenvectors turn with the last bit, means may differ by a tenth.
+features, whose eigenvectors turn with the last bit, training goes another way: means of
+its pictures may differ by 15 % and 0.1.
 """
 
 import json
@@ -19,6 +20,8 @@ sys.path.insert(0, str(GOLDEN))
 import rows as golden  # noqa: E402
 
 BEFORE = json.loads((GOLDEN / "rows.json").read_text(encoding="utf-8"))
+# Charts of a comparison that nobody would make.
+pytestmark = pytest.mark.filterwarnings("ignore:constrained_layout not applied")
 POINTS = ("accuracy", "control_", "covers_called_")
 QUICK = [name for name in BEFORE if name.startswith("quick")]
 WHOLE = [name for name in BEFORE if name not in QUICK]
@@ -41,14 +44,14 @@ def close(key, before, after, tolerance):
         return after != after
     if any(word in key for word in POINTS) and not key.endswith("_n"):
         return after == pytest.approx(before, abs=4.0)
-    return after == pytest.approx(before, rel=tolerance, abs=0.02)
+    return after == pytest.approx(before, rel=tolerance[0], abs=tolerance[1])
 
 
 def compare(name, after):
     before, row = BEFORE[name], after[name]
     assert not [key for key in before if key not in row]
     whitened = before.get("attack") in ("inverse", "shadow")
-    tolerance = 0.1 if whitened else 0.02
+    tolerance = (0.15, 0.1) if whitened else (0.02, 0.02)
     apart = {
         key: (value, row[key])
         for key, value in before.items()
