@@ -57,8 +57,8 @@ def walk(
       partition.png.
 
     Raises:
-      ValueError: no attack, a sweep over more than attacks, or what `sweep.run_all`
-        refuses.
+      ValueError: no attack, a sweep over more than attacks, or what
+        `experiments.run` refuses.
     """
     attacks = _attacks(sweep_)
     base = sweep_.members[0]

@@ -30,7 +30,7 @@ from ghostjax.base import Attack, Context, Cut, Defense, Rows, Stego
 from ghostjax.base import Task as DefenseTask
 from ghostjax.chain import Chain, Variables
 from ghostjax.classifier import LabelledImages, classifier
-from ghostjax.data import Split, roles
+from ghostjax.data import roles
 from ghostjax.defenses.records import Plain
 from ghostjax.experiments.plan import Member
 from ghostjax.fields import traced_half
@@ -47,7 +47,6 @@ class Built(NamedTuple):
     defense: Defense
     plain: Defense
     attack: Attack | None  # with its denoiser; None where the cloud does not try
-    public: Split  # the attacker's own images
 
 
 class Learned(NamedTuple):
@@ -127,7 +126,6 @@ def build(member: Member) -> Built:
         defense=registry.build(config.defense, cut, hiding_context),
         plain=registry.build(Plain(cut=config.defense.cut), cut, context),
         attack=attack,
-        public=public,
     )
 
 
@@ -302,21 +300,27 @@ def _accuracies(
 
 
 def _scene(work: Work) -> leakage.Scene:
+    """Who attacks whom; made once for the stages of a member, since a generator's
+    pairs and the images on the device are part of it."""
+    return work.once("scene", work.member.names["row"], lambda: _new_scene(work))
+
+
+def _new_scene(work: Work) -> leakage.Scene:
     config, built = work.member.config, work.built
     params, task = work.result("defense").params, _task(work)
     hides = built.defense.hides
+    section, dataset = config.attacker, work.member.dataset
     known = attacker.knowledge(
         task,
         built.stego if hides else None,
         built.defense,
         params,
-        built.public,
+        attacker.public_images(section, dataset, config.seed),
         built.attack.needs,
     )
-    queries = config.attacker.queries
     return leakage.Scene(
         attack=built.attack,
-        hyper=attacker.hyper(config.attack, config.denoise, queries),
+        hyper=attacker.hyper(config.attack, config.denoise, section.queries),
         knowledge=known,
         defense=built.defense,
         params=params,
