@@ -34,7 +34,8 @@ from instrument import (  # noqa: E402
 from instrument.report import Report, Row, compare  # noqa: E402
 from instrument.section import Bench, Section  # noqa: E402
 
-from ghostjax import environment, runtime  # noqa: E402
+from ghostjax import runtime
+from ghostjax.experiments import environment
 
 SECTIONS = (
     Section("limits", "what the device can do at most", 0.5, limits.cases),

@@ -1,6 +1,6 @@
 """Convolution on CPU: ours against XLA's, with and without glibc keeping memory.
 
-Claims of `ghostjax.convolution` and `ghostjax.runtime.keep_memory`.
+Claims of `ghostjax.models.convolution` and `ghostjax.runtime.keep_memory`.
 
   python benchmarks/convolution.py            # writes results/convolution.json
   python benchmarks/convolution.py one keep   # one half of it, to standard output
@@ -16,7 +16,7 @@ import timing
 from jax.lax import conv_general_dilated
 
 from ghostjax import runtime
-from ghostjax.convolution import convolve
+from ghostjax.models.convolution import convolve
 
 SHAPES = {  # batch, side, channels in and out, kernel
     "cnn2 conv1": (256, 28, 1, 32, 3),

@@ -17,12 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 import timing
 
-from ghostjax import base, chain, registry, runtime, train, zoo
+from ghostjax import base, registry, runtime
 from ghostjax.base import Context, Cut, Rows, Task
 from ghostjax.defenses.records import GhostPlus, Hide, Plain
 from ghostjax.fields import traced_half
+from ghostjax.models import chain, zoo
 from ghostjax.records import DefenseRecord
 from ghostjax.stego.records import Lsb, Nns
+from ghostjax.training.fit import Fit, drive, start
 
 SHAPE, CUT = (28, 28, 1), "pool1"
 BATCHES = (1, 256)
@@ -95,9 +97,9 @@ def task(cut: Cut, learned: Any) -> Task:
     )
 
 
-def untrained(fit: train.Fit) -> Any:
+def untrained(fit: Fit) -> Any:
     """What a fit returns where no training changes anything."""
-    return train.drive(fit, lambda training: (train.start(training), {}))[0]
+    return drive(fit, lambda training: (start(training), {}))[0]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A frozen convolution on CPU, forwards and back to its input, as an inversion runs it.
 
-Claims of `ghostjax.frozen`: banded products for few channels, XLA's own for many.
+Claims of `models.frozen`: banded products for few channels, XLA's own for many.
 
   python benchmarks/frozen.py  # writes results/frozen.json
 """
@@ -11,9 +11,10 @@ import jax
 import timing
 from jax.lax import conv_general_dilated
 
-from ghostjax import chain, frozen, runtime
-from ghostjax.convolution import convolve
-from ghostjax.layers import Conv
+from ghostjax import runtime
+from ghostjax.models import chain, frozen
+from ghostjax.models.convolution import convolve
+from ghostjax.models.layers import Conv
 
 SHAPES = {  # batch, side, channels in and out, kernel
     "lenet5 conv1": (256, 28, 1, 8, 5),

@@ -15,10 +15,11 @@ import numpy as np
 import timing
 from rich.console import Console
 
-from ghostjax import config, results, runtime
+from ghostjax import config, runtime
 from ghostjax.attacks.records import NoAttack
+from ghostjax.config.sections import Config
 from ghostjax.experiments import run
-from ghostjax.sections import Config
+from ghostjax.report.folder import read_row
 
 HERE = Path(__file__).parent
 GAMMAS, SEEDS = ("1:9", "2:8", "3:7", "4:6"), (0, 1, 2)
@@ -68,7 +69,7 @@ def variant(name: str, gamma: str, seed: int = 0, attacked: bool = False) -> Con
 
 def row(folder: Path) -> dict:
     """One run's numbers, rounded."""
-    whole = results.read_row(folder)
+    whole = read_row(folder)
     qualities = [key for key in whole if key.startswith(("psnr_", "ssim_"))]
     shown = {key: round(whole[key], 2) for key in SHOWN}
     shown |= {key: round(whole[key], 3) for key in qualities if key.endswith("_mean")}

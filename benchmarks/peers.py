@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ghostjax import chain, zoo
-from ghostjax.chain import Chain, describe
-from ghostjax.layers import (
+from ghostjax.models import chain, zoo
+from ghostjax.models.chain import Chain, describe
+from ghostjax.models.layers import (
     BatchNorm,
     Conv,
     Dense,

@@ -26,14 +26,18 @@ import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ghostjax import chain, data, metrics, parts, registry, runtime, train, zoo
+from ghostjax import data, registry, runtime
 from ghostjax.attacks.records import Rmle
 from ghostjax.attacks.rmle import AUTHORS
 from ghostjax.base import Context, Cut
-from ghostjax.classifier import LabelledImages, classifier
+from ghostjax.config.sections import Target
+from ghostjax.evaluation import metrics
+from ghostjax.experiments import parts
 from ghostjax.fields import static_half, traced_half
+from ghostjax.models import chain, zoo
 from ghostjax.pixels import as_float
-from ghostjax.sections import Target
+from ghostjax.training.classifier import LabelledImages, classifier
+from ghostjax.training.fit import drive
 
 HERE = Path(__file__).parent
 TARGETS = 256
@@ -253,7 +257,7 @@ def lenet5() -> dict:
     folder = Path("runs") / "parts" / "benchmark-lenet5"
     trainer = parts.trainer(folder, "target", Console())
     fitting = fit(jax.random.key(0), traced_half(record), images)
-    return train.drive(fitting, trainer)[0]
+    return drive(fitting, trainer)[0]
 
 
 def plot(results: dict) -> Figure:

@@ -19,12 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 import timing
 
-from ghostjax import chain, data, registry, runtime, train, zoo
+from ghostjax import data, registry, runtime
 from ghostjax.base import Context, Cut, Rows, Stego, Task
-from ghostjax.classifier import LabelledImages
 from ghostjax.defenses.records import GhostPlus
 from ghostjax.fields import traced_half
+from ghostjax.models import chain, zoo
 from ghostjax.stego.records import Lsb, Nns
+from ghostjax.training.classifier import LabelledImages
+from ghostjax.training.fit import Fit, Training, TrainState, drive, start, step_of
 
 SHAPE = (28, 28, 1)
 STEPS, WARM = 12, 3
@@ -96,15 +98,15 @@ def task(cut: Cut, images: LabelledImages, learned: Any) -> Task:
     )
 
 
-def clocked(fit: train.Fit, batch: int) -> tuple[Any, dict[str, float]]:
+def clocked(fit: Fit, batch: int) -> tuple[Any, dict[str, float]]:
     """(what a fit learns in some steps, the times of one step of `batch` images)."""
     times: dict[str, float] = {}
 
-    def clock(training: train.Training) -> tuple[train.TrainState, dict]:
-        state = jax.tree.map(jnp.copy, train.start(training))
+    def clock(training: Training) -> tuple[TrainState, dict]:
+        state = jax.tree.map(jnp.copy, start(training))
         hyper = jax.tree.map(jnp.asarray, dict(training.hyper))
         rest = training.key, hyper, training.shared, training.own
-        step = jax.jit(train.step_of(training).__call__, donate_argnums=0)
+        step = jax.jit(step_of(training).__call__, donate_argnums=0)
         program = step.lower(state, 0, *rest).compile()
         seconds = []
         for index in range(WARM + STEPS):
@@ -115,7 +117,7 @@ def clocked(fit: train.Fit, batch: int) -> tuple[Any, dict[str, float]]:
         times.update(summary(np.asarray(seconds[WARM:]), flops, batch))
         return state, metrics
 
-    return train.drive(fit, clock)[0], times
+    return drive(fit, clock)[0], times
 
 
 def summary(seconds: np.ndarray, flops: float, batch: int) -> dict[str, float]:

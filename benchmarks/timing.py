@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ghostjax import environment
+from ghostjax.experiments import environment
 
 
 def paired(

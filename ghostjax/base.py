@@ -16,7 +16,7 @@ state that the training ended in, and returns its params:
       state = yield Training(key=key, params=..., loss=loss, draw=draw, ...)
       return {"cloud": state.params}
 
-`train.drive` runs it. A fit that learns nothing says `yield from ()`.
+`fit.drive` runs it. A fit that learns nothing says `yield from ()`.
 """
 
 from collections.abc import Callable
@@ -27,10 +27,38 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
-from ghostjax.chain import Chain, describe
 from ghostjax.fields import Hyper
+from ghostjax.models.chain import Chain, describe
 from ghostjax.names import unknown
-from ghostjax.train import Fit
+from ghostjax.training.fit import Fit
+
+__all__ = [
+    "Attack",
+    "Bytes",
+    "Column",
+    "Context",
+    "Cut",
+    "Defense",
+    "Encoder",
+    "Features",
+    "Images",
+    "Indices",
+    "Inversion",
+    "Key",
+    "Knowledge",
+    "Labels",
+    "Logits",
+    "Params",
+    "Probe",
+    "Rows",
+    "Stego",
+    "Task",
+    "average",
+    "encode",
+    "limit",
+    "per_target",
+    "require_batch",
+]
 
 Images = Array  # float32 [B, H, W, C] in [0, 1]
 Bytes = Array  # uint8 [N, H, W, C]

@@ -12,9 +12,16 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ghostjax import __version__, config, device, sections, sweep
+from ghostjax import __version__, config
+from ghostjax.config import grid, sections
+from ghostjax.experiments import device
 from ghostjax.fields import Record
 from ghostjax.registry import FAMILIES
+from ghostjax.report.comparison_page import compare
+from ghostjax.report.folder import read_row
+from ghostjax.report.run_page import summary, write_report
+
+__all__ = ["main", "override", "override_all"]
 
 _WHERE = "command line"  # where an override that cannot be stands
 
@@ -90,8 +97,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(
     options: argparse.Namespace, overrides: Sequence[str], console: Console
 ) -> None:
-    chosen = override_all(sweep.load(options.config), overrides)
-    from ghostjax import report, runtime
+    chosen = override_all(grid.load(options.config), overrides)
+    from ghostjax import runtime
     from ghostjax.experiments import comparison
 
     runtime.configure()
@@ -103,7 +110,7 @@ def _run(
         )
         page = folder / "report.html"
         table = Table.grid(padding=(0, 2))
-        for name, text in report.summary(report.read_row(folder)):
+        for name, text in summary(read_row(folder)):
             table.add_row(name, text)
         console.print(table, highlight=False)
     console.print(f"report: {page}", highlight=False)
@@ -112,17 +119,18 @@ def _run(
 def _partition(
     options: argparse.Namespace, overrides: Sequence[str], console: Console
 ) -> None:
-    chosen = override_all(sweep.load(options.config), overrides)
+    chosen = override_all(grid.load(options.config), overrides)
     named = {name: getattr(options, name) for name in device.LIMITS}
     limits = {name: value for name, value in named.items() if value is not None}
-    from ghostjax import partitioning, runtime
+    from ghostjax import runtime
+    from ghostjax.experiments import partitioning
 
     runtime.configure()
     page = partitioning.walk(chosen, limits, options.output, console)
     console.print(f"report: {page}", highlight=False)
 
 
-def override_all(base: sweep.Sweep, words: Sequence[str]) -> sweep.Sweep:
+def override_all(base: grid.Sweep, words: Sequence[str]) -> grid.Sweep:
     """The sweep with the words laid over every member.
 
     Raises:
@@ -136,7 +144,7 @@ def override_all(base: sweep.Sweep, words: Sequence[str]) -> sweep.Sweep:
         return base
     trees = tuple(override(tree, words) for tree in base.trees)
     members = [config.build(tree, _WHERE) for tree in trees]
-    return base._replace(members=sweep.distinct(members, base.keys), trees=trees)
+    return base._replace(members=grid.distinct(members, base.keys), trees=trees)
 
 
 def override(tree: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
@@ -167,7 +175,7 @@ def override(tree: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
     )
     layer: dict[str, Any] = {}
     for key in stated:
-        value = sweep.value_of(parsed, key)
+        value = grid.value_of(parsed, key)
         layer = config.overlay(layer, config.nested(key, value))
     return config.merge(tree, layer)
 
@@ -222,7 +230,8 @@ def _data(options: argparse.Namespace, console: Console) -> None:
 
 
 def _networks(options: argparse.Namespace, console: Console) -> None:
-    from ghostjax import chain, registry, zoo
+    from ghostjax import registry
+    from ghostjax.models import chain, zoo
 
     names = [options.name] if options.name else list(registry.NETWORKS)
     for name in names:
@@ -255,7 +264,8 @@ def _networks(options: argparse.Namespace, console: Console) -> None:
 
 
 def _doctor(options: argparse.Namespace, console: Console) -> None:
-    from ghostjax import data, environment, runtime
+    from ghostjax import data, runtime
+    from ghostjax.experiments import environment
 
     for name, value in environment.describe().items():
         console.print(f"{name:<22}{value or '-'}", highlight=False)
@@ -271,7 +281,7 @@ def _configs(options: argparse.Namespace, console: Console) -> None:
     if not options.folder.is_dir():
         raise ValueError(f"no folder {options.folder}: give the one that holds configs")
     for path in sorted(options.folder.glob("*.toml")):
-        sweep.load(path)  # a config that does not load is named here
+        grid.load(path)  # a config that does not load is named here
         header = [
             line[1:].strip()
             for line in path.read_text().splitlines()
@@ -283,12 +293,11 @@ def _configs(options: argparse.Namespace, console: Console) -> None:
 
 
 def _report(options: argparse.Namespace, console: Console) -> None:
-    from ghostjax import report
 
     if len(options.runs) == 1:
-        page = report.write_report(options.runs[0])
+        page = write_report(options.runs[0])
     else:
-        page = report.compare(options.runs, options.output)
+        page = compare(options.runs, options.output)
     console.print(f"report: {page}", highlight=False)
 
 

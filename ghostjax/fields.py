@@ -31,6 +31,30 @@ import numpy as np
 
 from ghostjax.names import unknown
 
+__all__ = [
+    "Facts",
+    "Hyper",
+    "NO_LIMITS",
+    "NUMERICS",
+    "ON",
+    "Range",
+    "Record",
+    "TRACED",
+    "averaged",
+    "check",
+    "check_value",
+    "content",
+    "content_hash",
+    "facts",
+    "narrowed",
+    "seed",
+    "static",
+    "static_half",
+    "switch",
+    "traced",
+    "traced_half",
+]
+
 NUMERICS = 2
 """Raised when a change makes results other than they were: it is part of every hash, so
 that nothing computed before is mixed with what is computed after."""

@@ -18,6 +18,22 @@ import numpy as np
 if TYPE_CHECKING:  # else imported where it is used: a quarter of a second
     import pyarrow
 
+__all__ = [
+    "FileError",
+    "read_json",
+    "read_npz",
+    "read_parquet",
+    "read_text",
+    "whole",
+    "write_bytes",
+    "write_csv",
+    "write_json",
+    "write_jsonl",
+    "write_npz",
+    "write_parquet",
+    "write_text",
+]
+
 
 class FileError(ValueError):
     """A file that cannot be read or written; one line says which and why."""

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+__all__ = ["unknown"]
+
 
 def unknown(kind: str, name: Any, known: Iterable[str]) -> str:
     """The line: what kind of name, the name, the nearest known one, all known ones."""

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+__all__ = ["as_bytes", "as_float"]
+
 _WHITE = np.float32(255)
 
 

@@ -5,6 +5,16 @@ from typing import ClassVar, Literal
 
 from ghostjax.fields import Record, traced
 
+__all__ = [
+    "AttackRecord",
+    "DefenseRecord",
+    "Member",
+    "Optimizer",
+    "Schedule",
+    "StegoRecord",
+    "Trained",
+]
+
 Optimizer = Literal["adam", "amsgrad", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine", "one_cycle"]
 

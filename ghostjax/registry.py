@@ -26,6 +26,20 @@ from ghostjax.names import unknown
 from ghostjax.records import Member
 from ghostjax.stego import records as stegos
 
+__all__ = [
+    "DATASETS",
+    "FAMILIES",
+    "Family",
+    "NETWORKS",
+    "Row",
+    "Table",
+    "add",
+    "build",
+    "construct",
+    "located",
+    "name_of",
+]
+
 
 class Row(NamedTuple):
     """A member of a family."""
@@ -174,7 +188,7 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 """Key of the config -> the family whose member stands there."""
-NETWORKS = Table("network", "ghostjax.networks", "ghostjax.zoo:NETWORKS")
+NETWORKS = Table("network", "ghostjax.networks", "ghostjax.models.zoo:NETWORKS")
 """name -> `zoo.Network`."""
 DATASETS = Table("data set", "ghostjax.data", "ghostjax.data.catalog:DATASETS")
 """name -> `data.catalog.Info`."""

@@ -12,6 +12,15 @@ from pathlib import Path
 
 import jax
 
+__all__ = [
+    "cache_programs",
+    "configure",
+    "keep_memory",
+    "on_cpu",
+    "spare_autotuning",
+    "written_for",
+]
+
 _platform: str | None = None  # that programs are written for; None: the one that runs
 
 _TRITON = "xla_gpu_enable_triton_gemm"

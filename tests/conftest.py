@@ -12,7 +12,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from ghostjax import runtime  # noqa: E402
+from ghostjax import runtime
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ghostjax.base import Context, Cut, Rows, Task
-from ghostjax.chain import cut, select
-from ghostjax.classifier import LabelledImages, classifier
+from ghostjax.config.sections import Target
 from ghostjax.data import Partition, roles
 from ghostjax.fields import static_half, traced_half
-from ghostjax.layers import Conv, Dense, MaxPool, Relu
-from ghostjax.sections import Target
-from ghostjax.train import drive
+from ghostjax.models.chain import cut, select
+from ghostjax.models.layers import Conv, Dense, MaxPool, Relu
+from ghostjax.training.classifier import LabelledImages, classifier
+from ghostjax.training.fit import drive
 
 ANSWER = jnp.arange(4.0)
 

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ghostjax import chain, runtime, zoo
+from ghostjax import runtime
+from ghostjax.models import chain, zoo
 
 ROOT = Path(__file__).parent.parent
 SECTIONS = "limits agreement members attack training programs torch".split()

@@ -20,8 +20,10 @@ import pytest
 import trainers
 from trainers import INVERSIONS, NETWORKS, SEARCHES, TRAININGS
 
-from ghostjax import loop, runtime, sampling, train
-from ghostjax.convolution import convolve
+from ghostjax import runtime
+from ghostjax.models.convolution import convolve
+from ghostjax.training import loop, sampling
+from ghostjax.training.fit import OPTIMIZERS
 
 ROADS = ("cpu", "accelerator")
 LOWERED = {
@@ -282,7 +284,7 @@ def test_programs_are_plain_and_float32(name):
         assert set(map(int, groups)) == allowed
 
 
-@pytest.mark.parametrize("optimizer", train.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_is_plain_and_float32(optimizer):
     with road("accelerator"):
         trainer = trainers.trainer("shredder", optimizer)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ghostjax import cli, config, sweep, zoo
+from ghostjax import cli, config
 from ghostjax.attacks.records import Inverse
+from ghostjax.config import grid
 from ghostjax.defenses.records import Plain
+from ghostjax.models import zoo
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -175,7 +177,7 @@ cut = "conv1"
 def test_overrides_reach_every_member_of_a_sweep(tmp_path):
     (tmp_path / "grid.toml").write_text(SWEEP)
     changed = cli.override_all(
-        sweep.load(tmp_path / "grid.toml"), ["--seed", "3", "--defense.cut=pool1"]
+        grid.load(tmp_path / "grid.toml"), ["--seed", "3", "--defense.cut=pool1"]
     )
     assert [x.seed for x in changed.members] == [3, 3]
     assert [x.defense.cut for x in changed.members] == ["pool1", "pool1"]

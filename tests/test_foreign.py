@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ghostjax import report
+from ghostjax.report.folder import read_row
 
 PACKAGE = Path(__file__).parent / "package"
 CONFIG = """
@@ -64,7 +64,7 @@ def test_a_row_and_a_report_come_of_them(config):
     output = config.parent / "runs"
     ghostjax("run", config, "--output", output)
     (folder,) = output.glob("foreign-*")
-    row = report.read_row(folder)
+    row = read_row(folder)
     members = row["network"], row["defense"], row["attack"], row["denoise"]
     assert members == ("small", "quantise", "mean", "blur")
     assert row["defense.step"] == row["quantiser_step"] == 0.25

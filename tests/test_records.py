@@ -12,17 +12,19 @@ import numpy as np
 import pytest
 
 import ghostjax
-from ghostjax import registry, sections, train
+from ghostjax import registry
 from ghostjax.attacks import records as attacks
+from ghostjax.config import sections
 from ghostjax.defenses import records as defenses
 from ghostjax.fields import Range, Record, facts, static_half, traced_half
 from ghostjax.records import Optimizer, Schedule
 from ghostjax.stego import records as stegos
+from ghostjax.training.fit import OPTIMIZERS, SCHEDULES
 
 HOME = Path(ghostjax.__file__).parent
 FILES = sorted(HOME.rglob("*.py"))
 ALGORITHMS = [
-    HOME / "classifier.py",
+    HOME / "training" / "classifier.py",
     *(path for name in ("stego", "defenses", "attacks")
       for path in sorted((HOME / name).glob("*.py"))),
 ]  # fmt: skip
@@ -122,14 +124,14 @@ def test_the_choices_of_a_record_are_the_rows_of_its_table(
 
 
 def test_optimizers_and_schedules_are_those_of_the_training():
-    assert set(get_args(Optimizer)) == set(train.OPTIMIZERS)
-    assert set(get_args(Schedule)) == set(train.SCHEDULES)
+    assert set(get_args(Optimizer)) == set(OPTIMIZERS)
+    assert set(get_args(Schedule)) == set(SCHEDULES)
     for record in records():
         for name, hint, _, _ in fields_of(record):
             if get_origin(hint) is Literal and name.endswith("optimizer"):
-                assert set(get_args(hint)) <= set(train.OPTIMIZERS), record
+                assert set(get_args(hint)) <= set(OPTIMIZERS), record
             if get_origin(hint) is Literal and name.endswith("schedule"):
-                assert set(get_args(hint)) == set(train.SCHEDULES), record
+                assert set(get_args(hint)) == set(SCHEDULES), record
 
 
 @pytest.mark.parametrize("preset", attacks.PRESETS)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ghostjax import environment, parts, runtime
-from ghostjax.progress import progress
+from ghostjax import runtime
+from ghostjax.experiments import environment, parts
+from ghostjax.experiments.progress import progress
 
 
 def test_freed_memory_stays_with_the_process():

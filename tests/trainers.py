@@ -21,18 +21,19 @@ import probes
 from jax import Array
 from jax.tree_util import Partial
 
-from ghostjax import chain, loop, registry, train, zoo
+from ghostjax import registry
 from ghostjax.attacks import rmle
 from ghostjax.attacks.records import Denoise, Direct, Inverse, Rmle, Shadow
 from ghostjax.attacks.solvers import SOLVERS
 from ghostjax.base import Attack, Context, Encoder, Knowledge, Probe, Task, limit
-from ghostjax.chain import Chain
-from ghostjax.classifier import LabelledImages, classifier
+from ghostjax.config.sections import Target
 from ghostjax.defenses import generator, shredder
 from ghostjax.defenses.ghost_plus import ghost_plus
 from ghostjax.defenses.records import Arden, Ghost, GhostPlus, Hide, Shredder
 from ghostjax.fields import static_half, traced_half
-from ghostjax.layers import (
+from ghostjax.models import chain, zoo
+from ghostjax.models.chain import Chain
+from ghostjax.models.layers import (
     BatchNorm,
     Conv,
     Dense,
@@ -44,9 +45,10 @@ from ghostjax.layers import (
 )
 from ghostjax.pixels import as_float
 from ghostjax.records import AttackRecord, DefenseRecord
-from ghostjax.sections import Target
 from ghostjax.stego.records import Lsb, Nns
-from ghostjax.train import Fit, Recipe, Training
+from ghostjax.training import loop
+from ghostjax.training.classifier import LabelledImages, classifier
+from ghostjax.training.fit import Fit, Recipe, Training, start, step_of
 
 SHAPE = (16, 16, 1)  # the smallest that GHOST+'s generator takes
 CLASSES, SENSITIVE = 4, (2, 3)
@@ -106,8 +108,8 @@ def trainer(name: str, optimizer: str = "adam") -> Trainer:
     training = caught(name)._replace(recipe=Recipe(STEPS, optimizer))
     hyper = {key: jnp.asarray(value) for key, value in training.hyper.items()}
     return Trainer(
-        train.step_of(training),
-        train.start(training),
+        step_of(training),
+        start(training),
         (training.key, hyper, training.shared, training.own),
     )
 
@@ -366,7 +368,7 @@ def _search(name: str) -> Any:
 def _readout() -> Any:
     """The search for the last layer of the attack `inverse`, after its training."""
     fit = TRAININGS["inverse"]()
-    state = train.start(next(fit))
+    state = start(next(fit))
     with mock.patch.object(loop, "run", _capture):
         return fit.send(state)
 

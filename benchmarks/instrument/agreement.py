@@ -14,15 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ghostjax import base, chain, registry, runtime, train
+from ghostjax import base, registry, runtime
 from ghostjax.attacks.records import Rmle
 from ghostjax.base import Context
 from ghostjax.defenses.records import Ghost
 from ghostjax.fields import traced_half
+from ghostjax.models import chain
 from ghostjax.pixels import as_float
 from ghostjax.stego import lsb
 from ghostjax.stego.records import Lsb, Nns
-from ghostjax.train import Recipe
+from ghostjax.training.fit import Recipe, drive
 from instrument import attack
 from instrument import cases as catalogue
 from instrument.report import Row
@@ -217,7 +218,7 @@ def covert_accuracy(bench: Bench) -> Iterator[Row]:
     weights = catalogue.trained("cnn2", 200)
     problem = catalogue.task(halves, catalogue.pictures("cnn2"), weights)
     fit = defense.fit(jax.random.key(4), traced_half(record), problem)
-    params, _ = train.drive(fit)
+    params, _ = drive(fit)
     images, labels = catalogue.draw_pictures(catalogue.GREY, 10, 4 * _PAIRS, seed=1)
     sensitive = np.isin(labels, catalogue.SENSITIVE)
     secrets = np.flatnonzero(sensitive)[:_PAIRS]

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ghostjax import chain, registry, runtime
+from ghostjax import registry, runtime
 from ghostjax.attacks.records import Rmle
 from ghostjax.base import Context, Cut
 from ghostjax.fields import traced_half
+from ghostjax.models import chain
 from ghostjax.pixels import as_float
 from instrument import cases as catalogue
 from instrument.clock import Cost, Rate, memory, moved, repeat, throughput

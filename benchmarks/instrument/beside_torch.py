@@ -13,8 +13,9 @@ import jax
 import numpy as np
 import timing
 
-from ghostjax import chain, runtime, zoo
+from ghostjax import runtime
 from ghostjax.attacks.rmle import AUTHORS
+from ghostjax.models import chain, zoo
 from ghostjax.pixels import as_float
 from instrument import attack
 from instrument import cases as catalogue

@@ -13,17 +13,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ghostjax import chain, registry, train, zoo
+from ghostjax import registry
 from ghostjax.base import Context, Cut, Defense, Rows, Task
-from ghostjax.chain import Chain, Variables
-from ghostjax.classifier import LabelledImages, classifier
+from ghostjax.config.sections import Target
 from ghostjax.defenses.records import Ghost, GhostPlus
 from ghostjax.fields import static_half, traced_half
+from ghostjax.models import chain, zoo
+from ghostjax.models.chain import Chain, Variables
 from ghostjax.pixels import as_bytes
 from ghostjax.records import DefenseRecord
-from ghostjax.sections import Target
 from ghostjax.stego.records import Lsb, Nns
-from ghostjax.train import Recipe
+from ghostjax.training.classifier import LabelledImages, classifier
+from ghostjax.training.fit import (
+    Fit,
+    Recipe,
+    Step,
+    Training,
+    TrainState,
+    drive,
+    start,
+    step_of,
+)
 
 NETWORKS = "lenet5", "cnn2", "cnn4_bn", "cnn6", "cnn6_gtsrb"
 GREY = 28, 28, 1  # MNIST's shape
@@ -100,7 +110,7 @@ def trained(network: str, steps: int) -> Variables:
     context = Context(train_count=128 * steps)
     fit = classifier(layers(network), static_half(record), context)
     hyper = traced_half(record)
-    return train.drive(fit(jax.random.key(0), hyper, pictures(network)))[0]
+    return drive(fit(jax.random.key(0), hyper, pictures(network)))[0]
 
 
 RECIPE = Recipe(1000)  # its number of steps changes no program
@@ -109,18 +119,18 @@ RECIPE = Recipe(1000)  # its number of steps changes no program
 class Learning(NamedTuple):
     """A training, and what its step is called with."""
 
-    training: train.Training
+    training: Training
     batch: int  # images a step
 
     @property
-    def step(self) -> train.Step:
+    def step(self) -> Step:
         """`step(state, index, key, hyper, shared, own) -> (state, metrics)`."""
-        return train.step_of(self.training)
+        return step_of(self.training)
 
     @property
-    def state(self) -> train.TrainState:
+    def state(self) -> TrainState:
         """Before the first step."""
-        return train.start(self.training)
+        return start(self.training)
 
     @property
     def constants(self) -> tuple[Any, ...]:
@@ -130,7 +140,7 @@ class Learning(NamedTuple):
         return one.key, hyper, one.shared, one.own
 
 
-def learning(fit: train.Fit, batch: int, recipe: Recipe) -> Learning:
+def learning(fit: Fit, batch: int, recipe: Recipe) -> Learning:
     """The first training of a fit, by another recipe; nothing is trained."""
     return Learning(next(fit)._replace(recipe=recipe), batch)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ghostjax import runtime
-from ghostjax.sampling import epoch_indices
+from ghostjax.training.sampling import epoch_indices
 from instrument.clock import repeat
 from instrument.report import Row, spread
 from instrument.section import Bench, Case

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ghostjax import runtime, train
+from ghostjax import runtime
+from ghostjax.training import fit
 from instrument import cases as catalogue
 from instrument.cases import Learning
 from instrument.clock import Cost, Program, Rate, repeat, throughput
@@ -92,7 +93,7 @@ def members_step(learning: Learning, way: str) -> Callable[..., Any]:
     """`step(states, index, keys, hyper, shared, varying)`; all but index and shared are
     [K, ...]."""
     if way == "a":
-        return train.members_step(learning.training)
+        return fit.members_step(learning.training)
     if way == "b":
         return jax.vmap(learning.step.__call__, (0, None, 0, 0, None, 0))
 

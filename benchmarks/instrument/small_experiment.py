@@ -12,11 +12,12 @@ from functools import partial
 
 import jax
 
-from ghostjax import base, runtime, train
+from ghostjax import base, runtime
 from ghostjax.attacks.records import Rmle
 from ghostjax.defenses.records import Ghost
 from ghostjax.fields import traced_half
 from ghostjax.pixels import as_float
+from ghostjax.training.fit import drive
 from instrument import attack, cases
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -56,7 +57,7 @@ def search_behind_ghost(steps: int) -> attack.Search:
     defense, cut = cases.defended(record)
     task = cases.task(cut, cases.pictures("cnn2"), cases.trained("cnn2", steps))
     fit = defense.fit(jax.random.key(1), traced_half(record), task)
-    params, _ = train.drive(fit)
+    params, _ = drive(fit)
     images = as_float(task.images[:32])
     encode = jax.jit(partial(base.encode, defense))
     features = encode(params, jax.random.key(2), images[:16], images[16:])

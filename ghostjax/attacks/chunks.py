@@ -11,6 +11,8 @@ from jax import Array
 from ghostjax.base import Attack, Features, Inversion, Key, per_target
 from ghostjax.fields import Hyper
 
+__all__ = ["CHUNK", "in_chunks", "require_finite"]
+
 CHUNK = 256  # targets inverted at once
 
 

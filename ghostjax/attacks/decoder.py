@@ -14,8 +14,10 @@ hand-made decoders of transposed convolutions for two or three cuts of each netw
 
 from math import ceil
 
-from ghostjax.chain import Chain
-from ghostjax.layers import Beside, Conv, Dense, Pad, Relu, Reshape, Upsample
+from ghostjax.models.chain import Chain
+from ghostjax.models.layers import Beside, Conv, Dense, Pad, Relu, Reshape, Upsample
+
+__all__ = ["decoder", "growths"]
 
 _MOST = 4  # that one convolution grows, 5x5
 

@@ -21,13 +21,7 @@ from jax.tree_util import Partial
 
 from ghostjax.attacks.chunks import CHUNK, in_chunks
 from ghostjax.attacks.nothing import beneath
-from ghostjax.attacks.pairs import (
-    learner,
-    pixels,
-    recipe_of,
-    squared_error,
-    traceable,
-)
+from ghostjax.attacks.pairs import learner, pixels, recipe_of, squared_error, traceable
 from ghostjax.attacks.records import Denoise
 from ghostjax.base import (
     Attack,
@@ -42,12 +36,14 @@ from ghostjax.base import (
     Knowledge,
     limit,
 )
-from ghostjax.chain import Chain, apply
 from ghostjax.fields import Hyper
-from ghostjax.layers import Conv, MaxPool, Pad, Relu, Upsample
+from ghostjax.models.chain import Chain, apply
+from ghostjax.models.layers import Conv, MaxPool, Pad, Relu, Upsample
 from ghostjax.pixels import as_bytes
-from ghostjax.sampling import epoch_indices
-from ghostjax.train import Draw, Fit, Later
+from ghostjax.training.fit import Draw, Fit, Later
+from ghostjax.training.sampling import epoch_indices
+
+__all__ = ["autoencoder", "denoise"]
 
 
 class _Pairs(NamedTuple):

@@ -30,10 +30,12 @@ from ghostjax.base import (
     Key,
     Knowledge,
 )
-from ghostjax.chain import apply
-from ghostjax.defenses import covert
 from ghostjax.fields import Hyper
-from ghostjax.train import Draw, Fit
+from ghostjax.models import reader
+from ghostjax.models.chain import apply
+from ghostjax.training.fit import Draw, Fit
+
+__all__ = ["direct"]
 
 
 def direct(cut: Cut, record: Direct, context: Context) -> Attack:
@@ -64,7 +66,7 @@ def direct(cut: Cut, record: Direct, context: Context) -> Attack:
 
     @jax.jit
     def show(params: Any, features: Features) -> Images:
-        magnified = covert.magnify(params["scales"], features)
+        magnified = reader.magnify(params["scales"], features)
         return jnp.clip(apply(network, params["decoder"], magnified), 0.0, 1.0)
 
     def fit(key: Key, hyper: Hyper, knowledge: Knowledge) -> Fit:

@@ -25,7 +25,9 @@ from ghostjax.base import (
     limit,
 )
 from ghostjax.fields import Hyper
-from ghostjax.train import Fit
+from ghostjax.training.fit import Fit
+
+__all__ = ["extract"]
 
 
 def extract(inner: Attack, stego: Stego) -> Attack:

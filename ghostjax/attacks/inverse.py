@@ -32,10 +32,12 @@ from ghostjax.base import (
     Key,
     Knowledge,
 )
-from ghostjax.chain import apply
 from ghostjax.fields import Hyper
-from ghostjax.sampling import epoch_indices
-from ghostjax.train import Draw, Fit
+from ghostjax.models.chain import apply
+from ghostjax.training.fit import Draw, Fit
+from ghostjax.training.sampling import epoch_indices
+
+__all__ = ["Scales", "inverse", "measure_scales", "require_shape", "standardise"]
 
 _MEASURED = 512  # queries that the features' statistics are taken from
 _FLOOR = 1e-4  # of the largest variance: what counts as none

@@ -14,7 +14,9 @@ from ghostjax.base import (
     Probe,
 )
 from ghostjax.fields import Hyper
-from ghostjax.train import Fit
+from ghostjax.training.fit import Fit
+
+__all__ = ["beneath", "no_attack", "no_denoiser"]
 
 
 def no_attack(cut: Cut, record: NoAttack, context: Context) -> None:

@@ -30,8 +30,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ghostjax.chain import Chain, apply
-from ghostjax.layers import Normalize, Relu
+from ghostjax.models.chain import Chain, apply
+from ghostjax.models.layers import Normalize, Relu
+
+__all__ = [
+    "Goal",
+    "Objective",
+    "SMOOTH",
+    "authors_variation",
+    "each",
+    "objective",
+    "paper_variation",
+    "pixel_scale",
+    "unfolds",
+]
 
 SMOOTH = 1e-6  # see the module
 

@@ -11,6 +11,8 @@ from jax import Array
 
 from ghostjax.base import Features
 
+__all__ = ["average_known_zeros"]
+
 
 @jax.jit
 def average_known_zeros(samples: Array) -> Features:

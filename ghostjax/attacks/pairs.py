@@ -15,10 +15,23 @@ from jax.tree_util import Partial
 
 from ghostjax.attacks.readout import Solve, solve_last
 from ghostjax.base import Bytes, Features, Images, Indices, Key
-from ghostjax.chain import Chain, apply_train, init, join, split
 from ghostjax.fields import Hyper
+from ghostjax.models.chain import Chain, apply_train, init, join, split
 from ghostjax.pixels import as_float
-from ghostjax.train import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.fit import Draw, Fit, Loss, Recipe, Training
+
+__all__ = [
+    "DecoderLearner",
+    "Learner",
+    "Measure",
+    "decoder_learner",
+    "learner",
+    "pixels",
+    "recipe_of",
+    "squared_error",
+    "starter",
+    "traceable",
+]
 
 Measure = Callable[[Array, Array], Array]  # (output, target) -> one number
 
@@ -39,7 +52,7 @@ class Learner(NamedTuple):
           key: consumed.
           hyper: with "learning_rate".
           shared: pytree of device arrays that `draw` reads, the same for all members.
-          varying: what it reads besides, each member's; or `train.Later`.
+          varying: what it reads besides, each member's; or `fit.Later`.
 
         Returns:
           The network's variables.

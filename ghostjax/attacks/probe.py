@@ -2,7 +2,7 @@
 
 An attacker that has no use for the picture asks for its class. It trains a classifier
 on features of its own images, sent as the user sends secrets (scheme.py). It is the
-receiver's own network (covert.py), reader and all, so that the cloud's retraining gives
+receiver's own network (reader.py), reader and all, so that the cloud's retraining gives
 the receiver no advantage but its data.
 
 Our addition. A probe that fails proves nothing; one that succeeds shows a leak.
@@ -18,10 +18,12 @@ from ghostjax.attacks import scheme
 from ghostjax.attacks.pairs import recipe_of
 from ghostjax.attacks.records import Direct
 from ghostjax.base import Context, Cut, Features, Key, Knowledge, Logits, Probe
-from ghostjax.chain import join, split
-from ghostjax.defenses import covert
 from ghostjax.fields import Hyper
-from ghostjax.train import Draw, Fit, Loss, Training
+from ghostjax.models import reader
+from ghostjax.models.chain import join, split
+from ghostjax.training.fit import Draw, Fit, Loss, Training
+
+__all__ = ["probe"]
 
 _SHOW = 10.0  # weight of the reader's squared error, as in GHOST's retraining
 
@@ -39,19 +41,19 @@ def probe(cut: Cut, record: Direct, context: Context) -> Probe:
       are {"branch", "scales"}; its training is "probe", with the accuracy in [0, 1].
     """
     shape = cut.feature_shape
-    layers = covert.branch(shape, record.width, cut.classes, cut.image_shape[-1])
+    layers = reader.branch(shape, record.width, cut.classes, cut.image_shape[-1])
     loss, draw = _loss(layers), _draw(record.batch_size)
     recipe = recipe_of(record, context.public_count)
     example = 1, *scheme.magnified_shape(shape)
 
     @jax.jit
     def start(key: Key) -> tuple[Any, Any]:
-        return split(covert.init_branch(key, layers, jnp.zeros(example)))
+        return split(reader.init_branch(key, layers, jnp.zeros(example)))
 
     @jax.jit
     def answer(params: Any, features: Features) -> Logits:
-        magnified = covert.magnify(params["scales"], features)
-        return covert.look(layers, params["branch"], magnified)[0]
+        magnified = reader.magnify(params["scales"], features)
+        return reader.look(layers, params["branch"], magnified)[0]
 
     def fit(key: Key, hyper: Hyper, knowledge: Knowledge) -> Fit:
         scale_key, init_key, train_key = jax.random.split(key, 3)
@@ -75,15 +77,15 @@ def probe(cut: Cut, record: Direct, context: Context) -> Probe:
     return Probe((*record.needs, "public_labels"), fit, answer)
 
 
-def _loss(layers: covert.Branch) -> Loss:
+def _loss(layers: reader.Branch) -> Loss:
     def loss(params, model_state, key, batch, hyper, shared):
         variables = join(params, model_state)
-        logits, shown = covert.look(layers, variables, batch.magnified)
+        logits, shown = reader.look(layers, variables, batch.magnified)
         labels = batch.labels
         value = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         metrics = {"accuracy": (logits.argmax(-1) == labels).mean()}
         if shown is not None:
-            hidden = covert.coarse(batch.secrets, shown.shape[1:])
+            hidden = reader.coarse(batch.secrets, shown.shape[1:])
             metrics["reader_error"] = ((shown - hidden) ** 2).mean()
             value += _SHOW * metrics["reader_error"]
         return value, (model_state, metrics)

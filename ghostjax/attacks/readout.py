@@ -18,10 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ghostjax import loop
 from ghostjax.base import Key
-from ghostjax.chain import Chain, Variables, apply
-from ghostjax.train import Draw
+from ghostjax.models.chain import Chain, Variables, apply
+from ghostjax.training import loop
+from ghostjax.training.fit import Draw
+
+__all__ = ["Solve", "solve_last"]
 
 _ROUNDS = 2
 _PIXELS = 300  # an unknown, that the equations are gathered from

@@ -7,6 +7,19 @@ from typing import Any, ClassVar, Literal
 from ghostjax.fields import static, switch, traced
 from ghostjax.records import AttackRecord, Optimizer, Schedule, Trained
 
+__all__ = [
+    "Decoder",
+    "Denoise",
+    "Direct",
+    "Inverse",
+    "NoAttack",
+    "NoDenoise",
+    "PRESETS",
+    "Rmle",
+    "Search",
+    "Shadow",
+]
+
 _QUERIES = ("query", "public_images")
 
 

@@ -26,7 +26,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ghostjax import frozen, loop
 from ghostjax.attacks import observe, search
 from ghostjax.attacks.objective import Goal, Objective, objective, pixel_scale
 from ghostjax.attacks.records import PRESETS, Rmle
@@ -42,9 +41,13 @@ from ghostjax.base import (
     Knowledge,
     average,
 )
-from ghostjax.chain import Chain
 from ghostjax.fields import Hyper
-from ghostjax.train import Fit
+from ghostjax.models import frozen
+from ghostjax.models.chain import Chain
+from ghostjax.training import loop
+from ghostjax.training.fit import Fit
+
+__all__ = ["AUTHORS", "STARTS", "Step", "rmle"]
 
 STARTS = {"grey": (0.5,), "dark": (0.1,), "best": (0.1, 0.5)}
 """Grey levels a search may start from; of several the lowest objective goes on."""

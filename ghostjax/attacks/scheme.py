@@ -3,7 +3,7 @@
 It has the user's edge with all that it does (the app is public). It lets the edge hide
 images it has in other images it has, and so gets features whose secret, and its label,
 it knows. The inputs of its networks are features at the scale of the hidden signal and
-at their own (`covert.magnify`), as the receiver's covert branch reads them.
+at their own (`reader.magnify`), as the receiver's covert branch reads them.
 """
 
 from typing import Any, NamedTuple
@@ -15,8 +15,10 @@ from jax.tree_util import Partial
 
 from ghostjax.attacks.pairs import pixels, traceable
 from ghostjax.base import Bytes, Images, Key, Knowledge
-from ghostjax.defenses import covert
-from ghostjax.sampling import epoch_indices
+from ghostjax.models import reader
+from ghostjax.training.sampling import epoch_indices
+
+__all__ = ["Batch", "Public", "Sending", "draw", "magnified_shape", "stegos"]
 
 _MEASURED = 512  # pairs that the scales are measured on
 
@@ -32,7 +34,7 @@ class Sending(NamedTuple):
     """How secrets are sent, and the scale of what is hidden in them."""
 
     encode: Partial
-    scales: covert.Scales
+    scales: reader.Scales
 
 
 class Batch(NamedTuple):
@@ -66,7 +68,7 @@ def draw(
     cover, secret, chosen = _pair(shared.images, order_key, index, size)
     features = own.encode(jax.random.fold_in(encode_key, index), secret, cover)
     labels = None if shared.labels is None else shared.labels[chosen]
-    return Batch(covert.magnify(own.scales, features), secret, labels)
+    return Batch(reader.magnify(own.scales, features), secret, labels)
 
 
 def magnified_shape(feature_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -75,12 +77,12 @@ def magnified_shape(feature_shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @jax.jit
-def _measure(query: Partial, encode: Partial, images: Bytes, key: Key) -> covert.Scales:
+def _measure(query: Partial, encode: Partial, images: Bytes, key: Key) -> reader.Scales:
     order_key, secret_key, cover_key, origin_key = jax.random.split(key, 4)
     cover, secret, _ = _pair(images, order_key, 0, min(_MEASURED, len(images)))
     origin = query(origin_key, jnp.zeros_like(cover)).mean(0)
     sent = encode(secret_key, secret, cover)
-    return covert.measure_scales(origin, query(cover_key, cover), sent)
+    return reader.measure_scales(origin, query(cover_key, cover), sent)
 
 
 def _pair(

@@ -18,7 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ghostjax import loop
+from ghostjax.training import loop
+
+__all__ = ["ROUND", "Search", "advance", "begin", "run"]
 
 ROUND = 5  # steps between looks; a compiled loop of so many is what a search runs
 _SMALLEST = 8  # a batch is not made smaller than this

@@ -38,9 +38,9 @@ from ghostjax.base import (
     Knowledge,
     limit,
 )
-from ghostjax.chain import Chain, Variables, apply, apply_train, join, split
 from ghostjax.fields import Hyper, narrowed, traced_half
-from ghostjax.layers import (
+from ghostjax.models.chain import Chain, Variables, apply, apply_train, join, split
+from ghostjax.models.layers import (
     Conv,
     Dense,
     Dropout,
@@ -50,8 +50,10 @@ from ghostjax.layers import (
     Relu,
     Sigmoid,
 )
-from ghostjax.sampling import epoch_indices
-from ghostjax.train import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.fit import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.sampling import epoch_indices
+
+__all__ = ["other", "shadow"]
 
 
 class _Shared(NamedTuple):

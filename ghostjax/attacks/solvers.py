@@ -25,6 +25,8 @@ from jax import Array, lax
 
 from ghostjax.attacks.objective import Objective, each
 
+__all__ = ["Choices", "Problem", "SOLVERS", "Solver", "amsgrad"]
+
 _EASIER, _MUCH_EASIER, _HARDER = 4.0, 30.0, 5.0  # damping, see the module
 _EXACT = 0.02  # largest error of the quadratic model, of what it promised
 _LEAST = 1e-12  # damping

@@ -29,6 +29,8 @@ from tensorflow_datasets.core.download.checksums import UrlInfo
 from ghostjax.data import raw
 from ghostjax.data.catalog import DATASETS, DataError
 
+__all__ = ["BUILDERS", "Cifar10", "Gtsrb", "Mnist", "Published", "SvhnCropped"]
+
 _MNIST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 _CIFAR = "https://www.cs.toronto.edu/~kriz/"
 _SVHN = "http://ufldl.stanford.edu/housenumbers/"

@@ -14,6 +14,8 @@ from ghostjax import files
 from ghostjax.data.catalog import DataError, Info
 from ghostjax.data.prepared import Split, require
 
+__all__ = ["Splits", "folder", "path_for", "read", "write"]
+
 Splits = dict[str, Split]
 _LAYOUT = 1  # of the file; raise it when decoding changes
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from ghostjax import registry
 from ghostjax.names import unknown
 
+__all__ = ["DATASETS", "DataError", "Info", "info"]
+
 
 class DataError(ValueError):
     """A data set is unknown, not there, or damaged; one line says which and why."""

@@ -10,6 +10,8 @@ import numpy as np
 from ghostjax.data.catalog import DATASETS
 from ghostjax.data.prepared import Dataset, Split
 
+__all__ = ["SIZE", "load"]
+
 SIZE = 28
 _GREYS = 16  # the brightest of scikit-learn's
 _TEST_EVERY = 5

@@ -13,6 +13,8 @@ from ghostjax.data import cache, prepared
 from ghostjax.data.catalog import DataError, Info, info
 from ghostjax.data.prepared import Dataset
 
+__all__ = ["Available", "available", "fingerprint", "load", "prepare"]
+
 
 def fingerprint(dataset: Dataset) -> list:
     """Its source, sizes and sum of training labels: what names results by."""

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+__all__ = ["Partition", "Roles", "partition", "roles"]
+
 
 class Partition(NamedTuple):
     """The labels of a data set in two parts, each ascending, neither empty."""

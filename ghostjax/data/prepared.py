@@ -16,7 +16,18 @@ import numpy as np
 
 from ghostjax import files
 from ghostjax.data.catalog import DataError, Info
-from ghostjax.data.records import damaged, read_records
+from ghostjax.data.shards import damaged, read_records
+
+__all__ = [
+    "Dataset",
+    "Shard",
+    "Split",
+    "class_names",
+    "find",
+    "read_split",
+    "require",
+    "shards",
+]
 
 _MODES = {1: "L", 3: "RGB"}  # Pillow's, by channels
 

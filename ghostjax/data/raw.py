@@ -22,6 +22,8 @@ import numpy as np
 
 from ghostjax.data.catalog import DataError
 
+__all__ = ["Raw", "cifar10", "gtsrb", "mnist", "svhn"]
+
 _SIGN_SIZE = 32  # pixels that a GTSRB frame is resized to
 _TRAINING_FRAME = re.compile(r"(?:^|/)(\d{5})/(\d{5}_\d{5}\.ppm)$")
 _TEST_FRAME = re.compile(r"(?:^|/)(\d{5}\.ppm)$")

@@ -48,13 +48,22 @@ from ghostjax.base import (
     Params,
     Task,
 )
-from ghostjax.chain import Chain, apply, apply_train, describe, join, split
 from ghostjax.defenses import plain
 from ghostjax.defenses.records import Arden
 from ghostjax.fields import Hyper
+from ghostjax.models.chain import Chain, apply, apply_train, describe, join, split
 from ghostjax.pixels import as_float
-from ghostjax.sampling import epoch_indices
-from ghostjax.train import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.fit import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.sampling import epoch_indices
+
+__all__ = [
+    "Send",
+    "arden",
+    "bounded",
+    "epsilon_l1_vector",
+    "epsilon_published",
+    "nullify",
+]
 
 _BOUND_IMAGES = 2048  # training images whose median is the bound
 _SAFE = 1e-12  # inside the root of ||g||_2

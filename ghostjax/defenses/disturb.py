@@ -16,11 +16,13 @@ from typing import Any, Literal
 from jax import Array
 
 from ghostjax.base import Cut, Defense, Features, Images, Key, Task
-from ghostjax.chain import Chain, apply
 from ghostjax.defenses import plain
 from ghostjax.fields import Hyper
-from ghostjax.layers import Normalize
-from ghostjax.train import Fit
+from ghostjax.models.chain import Chain, apply
+from ghostjax.models.layers import Normalize
+from ghostjax.training.fit import Fit
+
+__all__ = ["Change", "Place", "disturb"]
 
 Change = Callable[[Array, Key, Array], Array]  # (level, key, values) -> values
 Place = Literal["features", "input"]

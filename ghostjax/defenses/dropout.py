@@ -19,6 +19,8 @@ from ghostjax.base import Context, Cut, Defense
 from ghostjax.defenses.disturb import disturb
 from ghostjax.defenses.records import Dropout
 
+__all__ = ["dropout"]
+
 
 def dropout(cut: Cut, record: Dropout, context: Context) -> Defense:
     """The target network with dropout; nothing is trained.

@@ -11,8 +11,10 @@ Source: Xiao et al., IJCAI 2018; mathcbc/advGAN_pytorch (reference sheet 3.1).
 import jax.numpy as jnp
 from jax import Array
 
-from ghostjax.chain import Chain, Variables, apply, describe
-from ghostjax.layers import Conv, ConvTranspose, InstanceNorm, Relu, Residual
+from ghostjax.models.chain import Chain, Variables, apply, describe
+from ghostjax.models.layers import Conv, ConvTranspose, InstanceNorm, Relu, Residual
+
+__all__ = ["generator", "perturbation"]
 
 _BLOCKS = 4
 

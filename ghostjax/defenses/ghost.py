@@ -12,7 +12,7 @@ where Algorithm 1 nests the full product; what enters D_g is the stego (line 5).
 
 Two deviations, off by default, are what makes LSB work behind a frozen edge. The cloud
 may keep its own weights and learn a covert branch beside them (`covert_filters`, see
-covert.py). The edge may choose the cover that the secret overlaps least out of several
+reader.py). The edge may choose the cover that the secret overlaps least out of several
 random ones (`cover_candidates`); who encodes must then choose alike.
 
 Guarantees:
@@ -39,15 +39,18 @@ from ghostjax.base import (
     Task,
     require_batch,
 )
-from ghostjax.chain import apply, apply_train, join, split
-from ghostjax.defenses import covert, plain
+from ghostjax.defenses import plain
 from ghostjax.defenses.hide import in_covers
 from ghostjax.defenses.records import Ghost
 from ghostjax.fields import Hyper
+from ghostjax.models import reader
+from ghostjax.models.chain import apply, apply_train, join, split
 from ghostjax.pixels import as_float
-from ghostjax.sampling import epoch_indices
 from ghostjax.stego.pairs import Pool, choose_covers, draw_pairs, pool
-from ghostjax.train import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.fit import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.sampling import epoch_indices
+
+__all__ = ["ghost"]
 
 _SHOW = 10.0  # weight of the covert reader's squared error in the loss
 _SCALE_PAIRS = 2048  # that the covert branch's scales are measured on
@@ -148,31 +151,31 @@ def ghost(cut: Cut, record: Ghost, context: Context) -> Defense:
     )
 
 
-def _branch(cut: Cut, record: Ghost) -> covert.Branch | None:
+def _branch(cut: Cut, record: Ghost) -> reader.Branch | None:
     if not record.covert_filters:
         return None
     shape, colours = cut.feature_shape, cut.image_shape[-1]
-    return covert.branch(shape, record.covert_filters, cut.classes, colours)
+    return reader.branch(shape, record.covert_filters, cut.classes, colours)
 
 
 def _answer(
-    cut: Cut, branch: covert.Branch | None
+    cut: Cut, branch: reader.Branch | None
 ) -> Callable[[Any, Features], Logits]:
     def answer(params: Any, features: Features) -> Logits:
         logits = apply(cut.cloud, params["cloud"], features)
         if branch:
-            magnified = covert.magnify(params["scales"], features)
-            logits = logits + covert.look(branch, params["branch"], magnified)[0]
+            magnified = reader.magnify(params["scales"], features)
+            logits = logits + reader.look(branch, params["branch"], magnified)[0]
         return logits
 
     return answer
 
 
-def _loss(cut: Cut, branch: covert.Branch | None, stegos: int) -> Loss:
+def _loss(cut: Cut, branch: reader.Branch | None, stegos: int) -> Loss:
     def loss(params, model_state, key, batch, hyper, shared):
         variables, shown = join(params, model_state), None
         if branch:
-            added, shown = covert.look(branch, variables, batch.features)
+            added, shown = reader.look(branch, variables, batch.features)
             logits, moved = batch.logits + added, variables
         else:
             logits, moved = apply_train(cut.cloud, variables, batch.features, key)
@@ -193,7 +196,7 @@ def _loss(cut: Cut, branch: covert.Branch | None, stegos: int) -> Loss:
     return loss
 
 
-def _draw(cut: Cut, branch: covert.Branch | None, stego: Stego, record: Ghost) -> Draw:
+def _draw(cut: Cut, branch: reader.Branch | None, stego: Stego, record: Ghost) -> Draw:
     def draw(key, index, shared, own):
         pair_key, candidate_key, public_key = jax.random.split(key, 3)
         cover, secret = draw_pairs(
@@ -219,11 +222,11 @@ def _draw(cut: Cut, branch: covert.Branch | None, stego: Stego, record: Ghost) -
             return _Batch(features=features, labels=labels)
         shown = None
         if branch.show:
-            hidden = covert.coarse(secrets, features.shape[1:])
+            hidden = reader.coarse(secrets, features.shape[1:])
             nothing = jnp.zeros((len(public), *hidden.shape[1:]))
             shown = jnp.concatenate([hidden, nothing])
         return _Batch(
-            features=covert.magnify(own.scales, features),
+            features=reader.magnify(own.scales, features),
             labels=labels,
             logits=apply(cut.cloud, shared.cloud, features),
             secrets=shown,
@@ -233,8 +236,8 @@ def _draw(cut: Cut, branch: covert.Branch | None, stego: Stego, record: Ghost) -
 
 
 def _start(
-    cut: Cut, stego: Stego, branch: covert.Branch | None
-) -> Callable[..., tuple[Any, covert.Scales]]:
+    cut: Cut, stego: Stego, branch: reader.Branch | None
+) -> Callable[..., tuple[Any, reader.Scales]]:
     """`start(keys, edge variables, images, what the stego method learned, pool)`: the
     covert branch's variables and scales, as one program."""
 
@@ -252,8 +255,8 @@ def _start(
         stegos = apply(cut.edge, edge_variables, stego.hide(learned, cover, secret))
         black = jnp.zeros((1, *images.shape[1:]))
         origin = apply(cut.edge, edge_variables, black)
-        scales = covert.measure_scales(origin[0], covers, stegos)
-        magnified = covert.magnify(scales, origin)
-        return covert.init_branch(init_key, branch, magnified), scales
+        scales = reader.measure_scales(origin[0], covers, stegos)
+        magnified = reader.magnify(scales, origin)
+        return reader.init_branch(init_key, branch, magnified), scales
 
     return start

@@ -56,15 +56,17 @@ from ghostjax.base import (
     Stego,
     Task,
 )
-from ghostjax.chain import Chain, apply, fits, init
 from ghostjax.defenses import plain
 from ghostjax.defenses.generator import generator, perturbation
 from ghostjax.defenses.hide import in_covers
 from ghostjax.defenses.records import GhostPlus
 from ghostjax.fields import Hyper
+from ghostjax.models.chain import Chain, apply, fits, init
 from ghostjax.pixels import as_float
 from ghostjax.stego.pairs import Pool, choose_covers, draw_pairs, pool
-from ghostjax.train import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.fit import Draw, Fit, Loss, Recipe, Training
+
+__all__ = ["balance", "ghost_plus"]
 
 _SAFE = 1e-12  # inside the root of Eq. (5)
 _MORE = (

@@ -11,7 +11,9 @@ from ghostjax.base import Context, Cut, Defense, Images, Key, Stego, Task
 from ghostjax.defenses import plain
 from ghostjax.defenses.records import Hide
 from ghostjax.fields import Hyper
-from ghostjax.train import Fit
+from ghostjax.training.fit import Fit
+
+__all__ = ["hide", "in_covers"]
 
 
 def hide(cut: Cut, record: Hide, context: Context) -> Defense:

@@ -17,6 +17,8 @@ from ghostjax.base import Context, Cut, Defense
 from ghostjax.defenses.disturb import disturb
 from ghostjax.defenses.records import Noise
 
+__all__ = ["noise"]
+
 
 def noise(cut: Cut, record: Noise, context: Context) -> Defense:
     """The target network with noise; nothing is trained.

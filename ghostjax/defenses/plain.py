@@ -8,10 +8,12 @@ the cloud answers, use the two below, so that they share programs.
 from typing import Any, NamedTuple
 
 from ghostjax.base import Context, Cut, Defense, Features, Images, Key, Logits, Task
-from ghostjax.chain import Chain, apply
 from ghostjax.defenses.records import Plain
 from ghostjax.fields import Hyper
-from ghostjax.train import Fit
+from ghostjax.models.chain import Chain, apply
+from ghostjax.training.fit import Fit
+
+__all__ = ["Answer", "Send", "halves", "keep", "plain"]
 
 
 def plain(cut: Cut, record: Plain, context: Context) -> Defense:

@@ -6,6 +6,17 @@ from typing import ClassVar, Literal
 from ghostjax.fields import static, switch, traced
 from ghostjax.records import DefenseRecord, Schedule, Trained
 
+__all__ = [
+    "Arden",
+    "Dropout",
+    "Ghost",
+    "GhostPlus",
+    "Hide",
+    "Noise",
+    "Plain",
+    "Shredder",
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plain(DefenseRecord):

@@ -48,13 +48,15 @@ from ghostjax.base import (
     Params,
     Task,
 )
-from ghostjax.chain import Chain, apply
 from ghostjax.defenses import plain
 from ghostjax.defenses.records import Shredder
 from ghostjax.fields import Hyper
+from ghostjax.models.chain import Chain, apply
 from ghostjax.pixels import as_float
-from ghostjax.sampling import epoch_indices
-from ghostjax.train import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.fit import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.sampling import epoch_indices
+
+__all__ = ["sample", "shredder"]
 
 _SIGNAL_IMAGES = 2048  # training images behind E[a^2]
 

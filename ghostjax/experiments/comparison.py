@@ -5,12 +5,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ghostjax import report, sweep, tables, tradeoff
+from ghostjax.config import grid
+from ghostjax.config.grid import Sweep
+from ghostjax.config.sections import Config
+from ghostjax.evaluation.rows import Row
 from ghostjax.experiments import run
 from ghostjax.fields import content_hash
-from ghostjax.sections import Config
-from ghostjax.sweep import Sweep
-from ghostjax.tables import Row, Table
+from ghostjax.report import comparison_page, tables, tradeoff
+from ghostjax.report.folder import read_labels, read_row
+from ghostjax.report.run_page import write_report
+from ghostjax.report.tables import Table
+
+__all__ = ["compare", "print_table", "results", "with_reports"]
 
 _HIDDEN = {"accuracy_secret": "secrets", "control_constant_answer": "constant answer"}
 _RESULTS = {
@@ -29,12 +35,12 @@ def compare(members: Sweep, output: Path, console: Console) -> Path:
     it is one of defenses under attack, the table printed is `tradeoff`'s. For
     interruptions and errors see `run.run`.
     """
-    folders = with_reports(members.members, sweep.telling(members), output, console)
+    folders = with_reports(members.members, grid.telling(members), output, console)
     digest = content_hash(*(folder.name for folder in folders))[:8]
-    page = report.compare(folders, output / f"{members.name}-sweep-{digest}")
-    rows = [report.read_row(folder) for folder in folders]
-    labels = report.read_labels(*folders)
-    points = tradeoff.points(rows, report.varying(rows), labels)
+    page = comparison_page.compare(folders, output / f"{members.name}-sweep-{digest}")
+    rows = [read_row(folder) for folder in folders]
+    labels = read_labels(*folders)
+    points = tradeoff.points(rows, comparison_page.varying(rows), labels)
     shown = tradeoff.table(points) if points else results(members, rows)
     print_table(shown, console)
     return page
@@ -54,10 +60,10 @@ def with_reports(
 
     def reported(folder: Path) -> None:
         if not (folder / "report.html").exists():
-            report.write_report(folder)
+            write_report(folder)
 
     def title(config: Config) -> str:
-        return sweep.title(config, keys)
+        return grid.title(config, keys)
 
     return run.run(configs, output, console, title, reported)
 
@@ -71,11 +77,11 @@ def results(members: Sweep, rows: Sequence[Row]) -> Table:
     heads = _RESULTS
     if any(row.get("stego") for row in rows):
         heads = _HIDDEN | _RESULTS
-    keys = sweep.telling(members)
+    keys = grid.telling(members)
     shown = [key for key in heads if any(row.get(key) is not None for row in rows)]
     lines = [
         [
-            *(tables.text(sweep.value_of(member, key)) for key in keys),
+            *(tables.text(grid.value_of(member, key)) for key in keys),
             *(tables.cell(key, row.get(key)) for key in shown),
         ]
         for member, row in zip(members.members, rows, strict=True)

@@ -13,9 +13,11 @@ they share are the same. A single experiment is a sweep of one member.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ghostjax.config.sections import Config
 from ghostjax.data import Dataset, Partition, fingerprint, partition
 from ghostjax.fields import content_hash, static_half
-from ghostjax.sections import Config
+
+__all__ = ["Member", "STAGES", "Task", "groups", "member", "plan"]
 
 STAGES = ("target", "stego", "defense", "measure", "attack", "invert", "row")
 _IDLE = ("name", "device")  # of a config: they change no result

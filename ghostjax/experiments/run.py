@@ -12,12 +12,14 @@ from typing import Any
 
 from rich.console import Console
 
-from ghostjax import files, parts
-from ghostjax.config import to_toml
+from ghostjax import files
+from ghostjax.config.sections import Config
+from ghostjax.config.toml import to_toml
 from ghostjax.data import Dataset, load
-from ghostjax.experiments import stages
+from ghostjax.experiments import parts, stages
 from ghostjax.experiments.plan import Member, Task, member, plan
-from ghostjax.sections import Config
+
+__all__ = ["Title", "run"]
 
 Title = Callable[[Config], str]
 
@@ -45,7 +47,7 @@ def run(
     Raises:
       ValueError: anything in a config that cannot be done, before a file is written;
         or, named, what the member that failed could not do.
-      train.NonFiniteLoss: training diverged; the last good checkpoint is kept.
+      fit.NonFiniteLoss: training diverged; the last good checkpoint is kept.
     """
     members, builds = _prepared(configs, title)
     session = _Session(members, builds, output, console)

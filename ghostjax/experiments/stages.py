@@ -15,26 +15,33 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from ghostjax import (
-    attacker,
-    chain,
-    hiding,
-    leakage,
-    parts,
-    registry,
-    results,
-    utility,
-    zoo,
-)
+from ghostjax import registry
 from ghostjax.base import Attack, Context, Cut, Defense, Rows, Stego
 from ghostjax.base import Task as DefenseTask
-from ghostjax.chain import Chain, Variables
-from ghostjax.classifier import LabelledImages, classifier
 from ghostjax.data import roles
 from ghostjax.defenses.records import Plain
+from ghostjax.evaluation import accuracy, hiding, leakage
+from ghostjax.experiments import attacker, parts, results
 from ghostjax.experiments.plan import Member
 from ghostjax.fields import traced_half
-from ghostjax.train import Train, drive
+from ghostjax.models import chain, zoo
+from ghostjax.models.chain import Chain, Variables
+from ghostjax.training.classifier import LabelledImages, classifier
+from ghostjax.training.fit import Train, drive
+
+__all__ = [
+    "Built",
+    "Learned",
+    "Work",
+    "attack",
+    "build",
+    "defense",
+    "invert",
+    "measure",
+    "row",
+    "stego",
+    "target",
+]
 
 
 class Built(NamedTuple):
@@ -269,11 +276,11 @@ def _padded(rows: np.ndarray, size: int) -> Rows:
     return Rows(np.resize(rows, size).astype(np.int32), len(rows))
 
 
-def _pairs(work: Work) -> utility.Pairs:
+def _pairs(work: Work) -> accuracy.Pairs:
     member = work.member
     test = member.dataset.test
     candidates = work.built.defense.cover_candidates
-    return utility.test_pairs(
+    return accuracy.test_pairs(
         member.config.seed, test.images, test.labels, member.partition, candidates
     )
 
@@ -288,15 +295,15 @@ def _accuracies(
     clean = work.once(
         f"clean answers of {defense.name}",
         (folder, defense, seed),
-        lambda: utility.clean_answers(defense, params, key, test.images),
+        lambda: accuracy.clean_answers(defense, params, key, test.images),
     )
-    questions = utility.Questions(
+    questions = accuracy.Questions(
         images=test.images,
         labels=test.labels,
         pairs=_pairs(work),
         partition=member.partition,
     )
-    return utility.measure(defense, params, key, questions, seed, clean)
+    return accuracy.measure(defense, params, key, questions, seed, clean)
 
 
 def _scene(work: Work) -> leakage.Scene:

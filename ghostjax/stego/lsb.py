@@ -26,7 +26,9 @@ from ghostjax.base import Bytes, Context, Images, Key, Stego
 from ghostjax.fields import Hyper
 from ghostjax.pixels import as_float
 from ghostjax.stego.records import Lsb
-from ghostjax.train import Fit
+from ghostjax.training.fit import Fit
+
+__all__ = ["hide_bits", "low_bits", "lsb", "reveal_bits"]
 
 
 def lsb(image_shape: tuple[int, int, int], record: Lsb, context: Context) -> Stego:

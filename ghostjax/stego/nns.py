@@ -31,15 +31,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ghostjax import metrics
 from ghostjax.base import Bytes, Context, Images, Key, Stego
-from ghostjax.chain import Chain, Variables, apply, init
+from ghostjax.evaluation import metrics
 from ghostjax.fields import Hyper
-from ghostjax.layers import Conv, Relu, Towers
+from ghostjax.models.chain import Chain, Variables, apply, init
+from ghostjax.models.layers import Conv, Relu, Towers
 from ghostjax.pixels import as_bytes, as_float
-from ghostjax.sampling import epoch_indices
 from ghostjax.stego.records import Nns
-from ghostjax.train import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.fit import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.sampling import epoch_indices
+
+__all__ = ["NETWORKS", "Networks", "Towered", "nns"]
 
 Towered = tuple[tuple[int, int], ...]  # (filters, kernel size) of towers side by side
 

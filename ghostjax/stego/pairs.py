@@ -15,7 +15,9 @@ from jax import Array
 
 from ghostjax.base import Bytes, Indices, Key, Rows
 from ghostjax.pixels import as_float
-from ghostjax.sampling import Stream, epoch_indices, stream
+from ghostjax.training.sampling import Stream, epoch_indices, stream
+
+__all__ = ["Pool", "choose_covers", "draw_pairs", "least_overlap", "pool"]
 
 
 class Pool(NamedTuple):

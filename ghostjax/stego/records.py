@@ -6,6 +6,8 @@ from typing import Literal
 from ghostjax.fields import seed, static, traced
 from ghostjax.records import Schedule, StegoRecord, Trained
 
+__all__ = ["Lsb", "Nns"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lsb(StegoRecord):

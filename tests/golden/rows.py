@@ -18,7 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ghostjax import cli, report
+from ghostjax import cli
+from ghostjax.report.folder import read_row
 
 HERE = Path(__file__).parent
 SWEEPS = ("quick", "whole")
@@ -58,7 +59,7 @@ def golden(sweeps: Sequence[str] = SWEEPS, walk: bool = True) -> dict[str, Row]:
 def _sweep(name: str, output: Path) -> Iterator[tuple[str, Row]]:
     _run("run", HERE / f"{name}.toml", "--output", output)
     for place, folder in enumerate(_folders(output)):
-        row = report.read_row(folder)
+        row = read_row(folder)
         label = row["name"].removeprefix(f"{name}-")
         yield f"{name} {place:02d} {label}", clean(row)
 

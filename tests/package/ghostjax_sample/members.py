@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 
 from ghostjax.base import Attack, Column, Defense, Inversion
-from ghostjax.chain import apply
 from ghostjax.defenses import plain
+from ghostjax.models.chain import apply
 from ghostjax.pixels import as_float
 
 

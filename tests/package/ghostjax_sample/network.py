@@ -1,7 +1,7 @@
 """A network of two layers."""
 
-from ghostjax.layers import Dense, MaxPool
-from ghostjax.zoo import Network
+from ghostjax.models.layers import Dense, MaxPool
+from ghostjax.models.zoo import Network
 
 
 def build(classes):

@@ -1,0 +1,111 @@
+"""The sections of a config: one record each. Imports no jax.
+
+A section that is a choice (`stego`, `defense`, `attack`, `denoise`) holds the record of
+a member of that family, told apart by `name` (see `registry`).
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ghostjax.attacks.records import NoDenoise, Rmle
+from ghostjax.defenses.records import Ghost
+from ghostjax.fields import Record, seed, static
+from ghostjax.records import AttackRecord, DefenseRecord, Member, Trained
+from ghostjax.registry import FAMILIES
+from ghostjax.stego.records import Lsb
+
+__all__ = ["Attacker", "Config", "Data", "Device", "Target"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Record):
+    """Which images, and which of their labels are sensitive."""
+
+    name: str = "digits"
+    """digits (embedded), mnist, cifar10, gtsrb or svhn_cropped."""
+    gamma: str = "2:8"
+    """n_s : n_c, sensitive to public labels."""
+    sensitive_labels: tuple[int, ...] = ()
+    """The sensitive labels by number; empty: gamma's share drawn from the seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target(Trained):
+    """The network under attack and how it is trained (GHOST Table II)."""
+
+    network: str = "cnn2"
+    epochs: int = static(20, least=1)
+    batch_size: int = static(256, least=1)
+    seed: int = seed(0)
+    """Its own seed: runs that differ only in `seed` share one target."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attacker(Record):
+    """What the attacker sees and knows, whatever its attack."""
+
+    images: int = static(100, least=1)
+    """How many test images are attacked."""
+    select: Literal["secrets", "all"] = "secrets"
+    """Of which: those with a sensitive label, in random order, or the first of all."""
+    rows: tuple[int, ...] = ()
+    """These test images instead, by row; not where secrets are hidden."""
+    queries: int = static(1, least=1)
+    """How often each image crosses the cut, with fresh noise; it averages."""
+    public: str = "train"
+    """Its own images: train (the target's), held_out (test images it does not attack),
+    noise (no images at hand: standard Gaussian normalised pixels), or the name of a
+    data set of the same shape."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device(Record):
+    """What a cut costs: the edge, its uplink and the cloud, for `ghostjax partition`.
+
+    The edge is a Raspberry Pi 4: 8 GFLOP/s is what B. Feiereisen measured with HPL
+    ("Benchmarking the Raspberry Pi 4 with Raspberry Pi OS64", 2022). The uplink is LTE,
+    with the median rate and the form of the power model, watts = a + b * rate, of Huang
+    et al. ("A close examination of performance and power characteristics of 4G LTE
+    networks", MobiSys 2012). The watts of both, the round trip and the cloud are our
+    choice. Changes no result and retrains nothing.
+    """
+
+    edge_gflops: float = static(8.0, above=0)
+    edge_watts: float = static(6.0, least=0)
+    """While it computes."""
+    uplink_mbps: float = static(6.0, above=0)
+    """Megabits a second."""
+    radio_watts: float = static(1.3, least=0)
+    """While it sends, at any rate."""
+    radio_watts_per_mbps: float = static(0.44, least=0)
+    """And for each megabit a second of the rate."""
+    round_trip_ms: float = static(50.0, least=0)
+    cloud_gflops: float = static(10_000.0, above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Record):
+    """One experiment."""
+
+    name: str = "digits"
+    seed: int = 0
+    """Draws the sensitive labels, the pairs, the retraining and the attack."""
+    data: Data = field(default_factory=Data)
+    target: Target = field(default_factory=Target)
+    stego: Member = field(default_factory=Lsb)
+    defense: DefenseRecord = field(default_factory=Ghost)
+    attacker: Attacker = field(default_factory=Attacker)
+    attack: AttackRecord = field(default_factory=Rmle)
+    denoise: AttackRecord = field(default_factory=NoDenoise)
+    device: Device = field(default_factory=Device)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where sections that are good by themselves do not agree."""
+        super().__post_init__()
+        if "perturbed_pairs" in self.denoise.needs and not self.defense.perturbs:
+            rows = FAMILIES["defense"].items()
+            perturbing = ", ".join(name for name, row in rows if row.record.perturbs)
+            raise ValueError(
+                f"denoise.pairs = 'generator': must be 'own' with the defense "
+                f"{self.defense.name}, which has no generator: {perturbing} has one"
+            )

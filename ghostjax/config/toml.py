@@ -1,0 +1,234 @@
+"""One experiment as data: layers of TOML and words, laid over each other, then built.
+
+Until it is built a config is a *tree*: nested mappings of the keys that were stated.
+Parents (`extends = "other.toml"`, beside the file), the file itself, a variant, the
+axes of a sweep and the words of a command line are layers of one tree, each laid over
+those below it by `merge`; `build` makes the records of what comes out. So a statement
+means the same wherever it stands, and what nobody states is its record's default.
+
+`stego`, `defense`, `attack` and `denoise` are tables whose `name` picks a member of the
+family (`registry.FAMILIES`), and with it the keys allowed. Unknown keys, wrong types
+and impossible values raise ValueError with the value and the nearest name. Imports no
+jax.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import tomli_w
+
+from ghostjax import fields
+from ghostjax.attacks.records import PRESETS, Search
+from ghostjax.config.sections import Config
+from ghostjax.fields import NO_LIMITS, Range, Record
+from ghostjax.names import unknown
+from ghostjax.registry import FAMILIES
+
+__all__ = [
+    "SWEEP_KEYS",
+    "build",
+    "load",
+    "merge",
+    "nested",
+    "overlay",
+    "read",
+    "records",
+    "to_toml",
+]
+
+SWEEP_KEYS = ("sweep", "variants")
+
+_DEFAULTS = Config()
+_BASES = get_type_hints(Config)  # of a family: the record that all its members extend
+
+
+def load(path: Path) -> Config:
+    """Reads the config file of one experiment, following `extends`.
+
+    Raises:
+      ValueError: no such file, malformed TOML, unknown key, wrong type, bad value; or
+        a sweep, which is many experiments (`grid.load`).
+    """
+    tree = read(path)
+    for key in SWEEP_KEYS:
+        if key in tree:
+            raise ValueError(
+                f"{path}: holds many experiments ({key}): `ghostjax run` runs them all"
+            )
+    return build(tree, str(path))
+
+
+def read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The tree of a config file, laid over those that it extends."""
+    path = path.resolve()
+    if path in seen:
+        raise ValueError(f"{path}: extends itself through {seen[-1]}")
+    try:
+        tree = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f"cannot read config {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid TOML: {error}") from error
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return tree
+    if not isinstance(parent, str):
+        raise ValueError(f"{path}: extends = {parent!r}: give the name of a file")
+    return merge(read(path.parent / parent, (*seen, path)), tree)
+
+
+def merge(lower: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer laid over a tree, key by key; a sweep replaces the one it meets.
+
+    In the table of a family, a layer that names another member than the tree (its
+    `name`, or the default member where it has none) leaves of the tree's table only the
+    keys that every member has: `cut` of a defense. A layer that names a `preset` takes
+    away those keys that presets fill, so that a preset always means all of it; keys
+    beside it and in later layers change it.
+
+    Returns:
+      The new tree; both arguments stay as they are.
+    """
+    merged = dict(lower)
+    for key, value in layer.items():
+        below = lower.get(key, {})
+        tables = isinstance(below, Mapping) and isinstance(value, Mapping)
+        if not tables or key in SWEEP_KEYS:
+            merged[key] = value
+        elif key in FAMILIES:
+            merged[key] = overlay(_lasting(key, below, value), value)
+        else:
+            merged[key] = overlay(below, value)
+    return merged
+
+
+def overlay(below: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table over a table, key by key at every depth; knows nothing of families."""
+    merged = dict(below)
+    for key, value in table.items():
+        old = merged.get(key)
+        deep = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = overlay(old, value) if deep else value
+    return merged
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """The tree of a dotted key: {"a": {"b": value}} of "a.b"."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def build(tree: Mapping[str, Any], where: str = "config") -> Config:
+    """The Config of a tree.
+
+    Args:
+      tree: nested mappings as TOML has them; integers serve as floats, lists as tuples.
+      where: opens the message of an error.
+
+    Raises:
+      ValueError: an unknown key or member, a wrong type, an impossible value.
+    """
+    with _at(where):
+        return Config(**_values(Config, tree))
+
+
+def records(tree: Mapping[str, Any], where: str = "config") -> dict[str, Any]:
+    """What `build` hands to Config: the records of the sections that the tree states,
+    and its values outside sections."""
+    with _at(where):
+        return _values(Config, tree)
+
+
+def to_toml(config: Config) -> str:
+    """The whole config as TOML that `load` reads back to an equal one."""
+    return tomli_w.dumps(dataclasses.asdict(config))
+
+
+def _lasting(
+    family: str, below: Mapping[str, Any], table: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is left of a family's table when `table` is laid over it; see `merge`."""
+    before = below.get("name", getattr(_DEFAULTS, family).name)
+    name = table.get("name", before)
+    left = dict(below)
+    if name != before:
+        shared = {field.name for field in dataclasses.fields(_BASES[family])}
+        left = {key: value for key, value in left.items() if key in shared}
+    if "preset" in table:
+        filled = _presets(_member(family, name)).values()
+        left = {k: v for k, v in left.items() if not any(k in keys for keys in filled)}
+    return left
+
+
+def _member(family: str, name: Any) -> type[Record] | None:
+    row = FAMILIES[family].get(name) if isinstance(name, str) else None
+    return row.record if row else None
+
+
+def _presets(cls: type[Record] | None) -> Mapping[str, Mapping[str, Any]]:
+    """Name -> values, of the presets that a record has."""
+    return PRESETS if cls is not None and issubclass(cls, Search) else {}
+
+
+def _values(
+    cls: type[Record], tree: Mapping[str, Any], section: str = ""
+) -> dict[str, Any]:
+    """Field -> value, of those fields of a record that a table states."""
+    hints = get_type_hints(cls)
+    known = {field.name: field for field in dataclasses.fields(cls)}
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        if key not in known:
+            kind = f"[{section}] key" if section else "key"
+            raise ValueError(unknown(kind, key, known))
+        label, hint = f"{section}.{key}" if section else key, hints[key]
+        if not (isinstance(hint, type) and issubclass(hint, Record)):
+            values[key] = _typed(value, hint, label, fields.facts(known[key]).range)
+        elif not isinstance(value, Mapping):
+            raise ValueError(f"{label} = {value!r}: write a table, [{label}]")
+        elif key in FAMILIES and cls is Config:
+            values[key] = _record(_chosen(key, value), value, label)
+        else:
+            values[key] = _record(hint, value, label)
+    return values
+
+
+def _chosen(family: str, table: Mapping[str, Any]) -> type[Record]:
+    """The record of the member that a family's table names, or of the default one."""
+    name = table.get("name", getattr(_DEFAULTS, family).name)
+    return FAMILIES[family].record(_typed(name, str, f"{family}.name"))
+
+
+def _record(cls: type[Record], table: Mapping[str, Any], section: str) -> Record:
+    """The record of a table: what it states, over its preset, over the defaults."""
+    values = _values(cls, table, section)
+    presets = _presets(cls)
+    if presets:
+        values = {**presets.get(values.get("preset", cls.preset), {}), **values}
+    with _at(f"[{section}]"):  # what is wrong with values that are good by themselves
+        return cls(**values)
+
+
+def _typed(value: Any, hint: Any, label: str, limits: Range = NO_LIMITS) -> Any:
+    """A value of TOML as a field holds it."""
+    if get_origin(hint) is not tuple:
+        fields.check_value(label, value, hint, limits)
+        return float(value) if hint is float else value
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{label} = {value!r}: give a list")
+    element = get_args(hint)[0]
+    return tuple(_typed(v, element, f"{label}[{i}]") for i, v in enumerate(value))
+
+
+@contextmanager
+def _at(where: str) -> Iterator[None]:
+    """Says first where it is that something is wrong."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error

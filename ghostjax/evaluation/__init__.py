@@ -1,0 +1,1 @@
+"""What is measured of a defense and of an attack, and how sure it is."""

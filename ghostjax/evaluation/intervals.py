@@ -1,0 +1,43 @@
+"""How sure a share is. For finished numbers; imports no jax."""
+
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Proportion", "Z95", "proportion"]
+
+Z95 = NormalDist().inv_cdf(0.975)
+"""Standard errors on either side of a normal mean's 95 % interval."""
+
+
+class Proportion(NamedTuple):
+    """A share in per cent with its 95 % interval."""
+
+    percent: float
+    low: float
+    high: float
+
+
+def proportion(correct: float, n: int) -> Proportion:
+    """The share correct / n in per cent, with Wilson's 95 % interval.
+
+    Unlike mean ± 1.96 standard errors it stays in [0, 100] and does not shrink to a
+    point at 0 or 100 %. Source: Wilson, JASA 1927.
+
+    Args:
+      correct: how many of n; no whole number where it is a mean over draws.
+      n: at least 1.
+
+    Raises:
+      ValueError: `n` is below 1, or `correct` is not in 0..n.
+    """
+    if n < 1 or not 0 <= correct <= n:
+        raise ValueError(
+            f"{correct} of {n} is no proportion: expected 0 <= correct <= n"
+        )
+    share, square = correct / n, Z95**2 / n
+    centre = (share + square / 2) / (1 + square)
+    half = np.sqrt(share * (1 - share) * square + square**2 / 4) / (1 + square)
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return Proportion(100 * share, 100 * float(low), 100 * float(high))

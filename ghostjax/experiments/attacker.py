@@ -1,0 +1,199 @@
+"""Who attacks: which test images, with which images of its own, knowing what.
+
+The choices of `sections.Attacker`, turned into arrays. What it does with them is an
+`Attack`.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from jax.tree_util import Partial
+
+from ghostjax.base import Defense, Encoder, Knowledge, Params, Stego, Task
+from ghostjax.config.sections import Attacker
+from ghostjax.data import Dataset, Split, load
+from ghostjax.evaluation.accuracy import Pairs
+from ghostjax.evaluation.leakage import Targets
+from ghostjax.fields import Hyper, averaged, traced_half
+from ghostjax.pixels import as_bytes, as_float
+from ghostjax.records import Member
+
+__all__ = ["hyper", "knowledge", "public_images", "require_rows", "targets"]
+
+_PERTURBED = 10_000  # pairs of a generator that it makes, at most
+_CHUNK = 500  # of them at once
+_NOISE_IMAGES = 50_000  # of an attacker that has no others; as many as He et al.'s
+
+
+def targets(section: Attacker, test: Split, pairs: Pairs) -> Targets:
+    """The images under attack.
+
+    Args:
+      section: which ones.
+      test: the test split.
+      pairs: its secrets in random order and their covers.
+
+    Returns:
+      The first `section.images` secrets or test images, or those that `section.rows`
+      names; all of them if there are fewer.
+    """
+    chosen = _rows(section, test)
+    if chosen is None:
+        count = min(section.images, len(pairs.secrets))
+        size = min(section.images, len(test.labels))
+        secrets, covers = (np.resize(part[:count], size) for part in pairs)
+    else:
+        count, secrets = len(chosen), chosen
+        covers = np.resize(pairs.covers, count)
+    return Targets(
+        secrets=test.images[secrets],
+        labels=test.labels[secrets],
+        covers=test.images[covers],
+        cover_labels=test.labels[covers],
+        count=count,
+        queries=section.queries,
+    )
+
+
+def hyper(attack: Member, denoise: Member, queries: int) -> Hyper:
+    """What the composed attack is called with.
+
+    Noise that the attacker reckons with falls with the root of the queries, which it
+    averages.
+    """
+    return {
+        "attack": traced_half(averaged(attack, queries)),
+        "denoise": traced_half(denoise),
+    }
+
+
+def public_images(section: Attacker, dataset: Dataset, seed: int) -> Split:
+    """The attacker's images, with labels where there are any (0 for noise).
+
+    Raises:
+      ValueError: held-out images where the targets are secrets, or a data set of
+        another shape.
+    """
+    kind, shape = section.public, dataset.train.images.shape[1:]
+    if kind == "train":
+        return dataset.train
+    if kind == "held_out":
+        chosen = _rows(section, dataset.test)
+        if chosen is None:
+            raise ValueError(
+                "attacker.public = 'held_out' goes with attacker.select = 'all' or "
+                "attacker.rows: the other test images are held out"
+            )
+        rest = np.setdiff1d(np.arange(len(dataset.test.labels)), chosen)
+        return Split(dataset.test.images[rest], dataset.test.labels[rest])
+    if kind == "noise":
+        draw = np.random.default_rng([seed, 3])
+        images = 127.5 + 127.5 * draw.standard_normal((_NOISE_IMAGES, *shape))
+        images = np.clip(np.rint(images), 0, 255).astype(np.uint8)
+        return Split(images, np.zeros(len(images), np.int32))
+    other = load(kind).train
+    if other.images.shape[1:] != shape:
+        raise ValueError(
+            f"attacker.public = {kind!r} has images {other.images.shape[1:]} and the "
+            f"target {shape}: choose another data set, train, held_out or noise"
+        )
+    return other
+
+
+def knowledge(
+    task: Task,
+    stego: Stego | None,
+    defense: Defense,
+    params: Params,
+    public: Split,
+    needs: tuple[str, ...],
+) -> Knowledge:
+    """All that the threat model gives; `base.limit` hands out what an attack declares.
+
+    Args:
+      task: the target network, and what the stego method has learned.
+      stego: how secrets are hidden; None where they are not.
+      defense, params: what the attacker's own images pass through in a query.
+      public: these images.
+      needs: of its attack; a generator's pairs are made only for one that needs them.
+    """
+    pairs = None
+    if defense.perturb and "perturbed_pairs" in needs:
+        pairs = _perturbed(task.stego, stego, defense, params, public)
+    return Knowledge(
+        edge_variables=task.edge_variables,
+        cloud_variables=task.cloud_variables,
+        query=Partial(defense.send, params),
+        public_images=jax.device_put(public.images),
+        public_labels=jax.device_put(public.labels),
+        perturbed_pairs=pairs,
+        stego_params=task.stego,
+        encode=Partial(Encoder(defense), params),
+    )
+
+
+def _perturbed(
+    learned: Params, stego: Stego, defense: Defense, params: Params, public: Split
+) -> tuple[Array, Array]:
+    """Pictures after and before a generator: stegos of the attacker's own images, each
+    hidden in another; it has the user's own generator."""
+    count = min(len(public.images), _PERTURBED)
+    covers = public.images[:count]
+    secrets = np.roll(covers, 1, 0)
+    chunks = [
+        _after_and_before(
+            stego,
+            defense,
+            (learned, params),
+            covers[start : start + _CHUNK],
+            secrets[start : start + _CHUNK],
+        )
+        for start in range(0, count, _CHUNK)
+    ]
+    after, before = (np.concatenate(part) for part in zip(*chunks, strict=True))
+    return jax.device_put((after, before))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _after_and_before(
+    stego: Stego,
+    defense: Defense,
+    learned: tuple[Params, Params],
+    covers: Any,
+    secrets: Any,
+) -> tuple[Array, Array]:
+    secrets = as_float(secrets)
+    stegos = stego.hide(learned[0], as_float(covers), secrets)
+    shown = defense.perturb(learned[1], stegos, secrets)
+    return as_bytes(shown), as_bytes(stegos)
+
+
+def require_rows(section: Attacker, count: int, hides: bool) -> None:
+    """Refuses targets that cannot be.
+
+    Raises:
+      ValueError: a row beyond the `count` test images, or images that are no secrets
+        where the defense hides secrets.
+    """
+    if hides and (section.rows or section.select == "all"):
+        raise ValueError(
+            "the defense hides secrets: attacker.select = 'all' and attacker.rows are "
+            "for defenses that hide nothing"
+        )
+    outside = [row for row in section.rows if not 0 <= row < count]
+    if outside:
+        raise ValueError(
+            f"attacker.rows names image {outside[0]}: the test split has {count} images"
+        )
+
+
+def _rows(section: Attacker, test: Split) -> np.ndarray | None:
+    """The rows under attack where the config names them, else None: the secrets."""
+    if section.rows:
+        return np.asarray(section.rows)
+    if section.select == "all":
+        return np.arange(min(section.images, len(test.labels)))
+    return None

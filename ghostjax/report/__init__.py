@@ -1,0 +1,1 @@
+"""Finished runs as words, tables, charts and pages. Imports no jax."""

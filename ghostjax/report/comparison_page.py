@@ -1,0 +1,129 @@
+"""Several finished runs as one table and one self-contained page. Imports no jax.
+
+Columns that this file does not know are in the tables all the same.
+"""
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+from ghostjax import files
+from ghostjax.config.grid import differing
+from ghostjax.evaluation.rows import Row
+from ghostjax.report import charts, page, panels, tables, tradeoff
+from ghostjax.report.folder import joined, read_labels, read_row
+from ghostjax.report.run_page import columns, panel_name, words
+from ghostjax.report.tables import Table
+
+__all__ = ["SETTINGS", "compare", "varying"]
+
+SETTINGS = (
+    "data", "network", "cut", "defense", "stego", "bits", "gamma", "attack", "denoise",
+)  # fmt: skip
+_WITH_PICTURES = 24  # runs of a comparison; all have their own report
+_DRAWS = ("seed", "sensitive_labels")
+_RESULTS = (
+    "accuracy_secret", "accuracy_secret_n", "control_constant_answer",
+    "control_shuffled_secret", "control_cover_only", "uses_secret", "accuracy_public",
+    "target_accuracy_public", "covers_called_sensitive", "psnr_cover_stego_mean",
+    "psnr_revealed_secret_mean", "psnr_cover_perturbed_mean", "perturbation_l2_mean",
+    "accuracy_all", "target_accuracy_all",
+    "psnr_reconstruction_secret_mean", "ssim_reconstruction_secret_mean",
+    "psnr_extracted_secret_mean", "ssim_extracted_secret_mean",
+    "psnr_extracted_before_secret_mean", "ssim_extracted_before_secret_mean",
+    "seconds_total",
+)  # fmt: skip
+
+
+def compare(folders: Sequence[Path], output: Path) -> Path:
+    """Several runs as one table (comparison.csv, .parquet) and one page.
+
+    Args:
+      folders: finished run folders.
+      output: a folder, made if missing, that gets the two tables, report.html and
+        pictures/*.png, the charts that `charts.charts` finds fitting.
+
+    Returns:
+      The path of output/report.html.
+
+    Raises:
+      ValueError: no folders, or one that is not finished.
+    """
+    if not folders:
+        raise ValueError("nothing to compare: give at least one finished run folder")
+    rows = [{"folder": str(folder), **read_row(folder)} for folder in folders]
+    labels = read_labels(*folders)
+    pictures = output / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    table = joined(rows, labels)
+    files.write_parquet(output / "comparison.parquet", table)
+    files.write_csv(output / "comparison.csv", table)
+    keys = varying(rows)
+    body = [page.heading(f"{len(rows)} runs compared", _shared(rows[0], keys))]
+    shown = {tuple(str(row.get(key)) for key in (*keys, *_DRAWS)) for row in rows}
+    if len(shown) < len(rows):
+        body.append(page.paragraph("caution", _ALIKE))
+    body += _tradeoff(tradeoff.points(rows, keys, labels), pictures)
+    for chart in charts.charts(rows, keys):
+        path = pictures / f"{chart.name}.png"
+        body.append(page.chart(chart.figure, path, chart.title, chart.caption))
+    body.append(page.table(_side_by_side(rows, keys)))
+    for folder, row in list(zip(folders, rows, strict=True))[:_WITH_PICTURES]:
+        body += [f"<h2>{html.escape(folder.name)}</h2>", *words(row)]
+        body += _small_panel(folder)
+    path = output / "report.html"
+    files.write_text(path, page.page(f"{len(rows)} runs compared", body))
+    return path
+
+
+def varying(rows: Sequence[Row]) -> list[str]:
+    """The settings that tell the runs apart, and the config keys ("defense.steps") that
+    tell those of the same settings apart."""
+    keys = dict.fromkeys((*SETTINGS, *(k for row in rows for k in row if "." in k)))
+    return differing(rows, list(keys), [key for key in keys if "." in key])
+
+
+_ALIKE = (
+    "Some runs differ in nothing shown here: they are the same run, or their "
+    "config.toml tells them apart."
+)
+
+
+def _tradeoff(points: Sequence[tradeoff.Point], pictures: Path) -> list[str]:
+    """Defenses side by side; nothing where there are no points."""
+    if not points:
+        return []
+    table, path = tradeoff.table(points), pictures / "tradeoff.png"
+    figure = tradeoff.figure(points)
+    body = [page.chart(figure, path, table.title, tradeoff.CAPTION), page.table(table)]
+    if (figure := tradeoff.budgets(points)) is not None:
+        path, title = pictures / "budgets.png", "Accuracy over each rival's budget"
+        body.append(page.chart(figure, path, title, tradeoff.BUDGETS_CAPTION))
+    return body
+
+
+def _small_panel(folder: Path) -> list[str]:
+    """Three rows of the panel; nothing is written."""
+    shown = columns(folder)
+    if not shown:
+        return []
+    panel = panels.png(panels.panel(shown, 3))
+    return [page.picture(panel, panel_name(shown), "", "wide")]
+
+
+def _side_by_side(rows: Sequence[Row], varying: Sequence[str]) -> Table:
+    """The runs below each other: what varies, then the results that any of them has."""
+    draws = [key for key in _DRAWS if len({str(r.get(key)) for r in rows}) > 1]
+    keys = [*varying, *draws]
+    keys += [k for k in _RESULTS if any(r.get(k) is not None for r in rows)]
+    head = ["run", *(tables.label(key) for key in keys)]
+    lines = [
+        [Path(row["folder"]).name, *(tables.cell(key, row.get(key)) for key in keys)]
+        for row in rows
+    ]
+    return Table(title="Results", head=head, lines=lines)
+
+
+def _shared(row: Row, varying: Sequence[str]) -> str:
+    alike = [k for k in SETTINGS if k not in varying and row.get(k) is not None]
+    return "the same in all: " + ", ".join(f"{key} {row[key]}" for key in alike)

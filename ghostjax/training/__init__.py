@@ -1,0 +1,1 @@
+"""Whatever learns: sampling, the loop, checkpoints, and one driver for every fit."""

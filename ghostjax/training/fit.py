@@ -1,0 +1,362 @@
+"""The one training loop for everything that learns.
+
+What learns yields a `Training`: a `loss` and a `draw`, made once by a factory, and the
+arrays they are called with. `fit` runs one; it is a pure function of keys and arrays:
+`vmap` it over keys and rates, or place it on devices with `parallel.over_runs`.
+`fit_resumable` is the same run in chunks, with checkpoints and progress between them,
+and gives bit-equal parameters because every draw is folded from the run's key and the
+step's index. `drive` advances a whole fit, a generator of trainings.
+
+Traced: key, params, data, hyper. Static: loss, draw, Recipe.
+"""
+
+from collections.abc import Callable, Generator, Mapping
+from functools import partial
+from math import ceil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array, lax
+
+from ghostjax.fields import Hyper
+from ghostjax.training import checkpoint, loop
+
+__all__ = [
+    "Draw",
+    "Fit",
+    "Later",
+    "Loss",
+    "MembersStep",
+    "NonFiniteLoss",
+    "OPTIMIZERS",
+    "Recipe",
+    "SCHEDULES",
+    "Step",
+    "Train",
+    "TrainState",
+    "Training",
+    "drive",
+    "fit",
+    "fit_resumable",
+    "like",
+    "members_step",
+    "start",
+    "step_of",
+]
+
+Loss = Callable[..., tuple[Array, tuple[Any, Mapping[str, Array]]]]
+"""`loss(params, model_state, key, batch, hyper, shared) -> (scalar, (model_state,
+metrics))`."""
+Draw = Callable[[Array, Array, Any, Any], Any]
+"""`draw(key, index, shared, own) -> batch`: gathers and pairs on the device."""
+
+
+class TrainState(NamedTuple):
+    """All that a step changes; arrays only."""
+
+    params: Any
+    model_state: Any  # running statistics; {} for most
+    optimizer_state: Any
+
+
+class Recipe(NamedTuple):
+    """The static half of how to train."""
+
+    steps: int
+    optimizer: str = "adam"  # a name in OPTIMIZERS
+    schedule: str = "constant"  # a name in SCHEDULES
+
+
+OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
+    "adam": optax.adam,
+    "amsgrad": partial(optax.amsgrad, eps=1e-3),  # He et al.'s settings
+    "adamw": partial(optax.adamw, weight_decay=1e-4),
+    "sgd": partial(optax.sgd, momentum=0.9),
+}
+
+SCHEDULES: dict[str, Callable[[Array, int], Array]] = {
+    "constant": lambda index, steps: jnp.ones(()),
+    "cosine": lambda index, steps: 0.5 * (1 + jnp.cos(jnp.pi * index / steps)),
+    "one_cycle": lambda index, steps: jnp.minimum(
+        index / (0.1 * steps), 0.5 * (1 + jnp.cos(jnp.pi * index / steps))
+    ),
+}
+
+
+class Later(NamedTuple):
+    """Training data that cost much to make; not made where no step is left to do."""
+
+    like: Any  # the same pytree of `jax.ShapeDtypeStruct`s
+    make: Callable[[], Any]  # `make() -> data`
+
+
+class NonFiniteLoss(ValueError):
+    """The loss became NaN or infinite; the last good checkpoint is kept."""
+
+
+class Training(NamedTuple):
+    """One run of the loop: what a fit yields.
+
+    Members of a sweep whose trainings have equal static halves can be advanced in step:
+    `shared` is then the same for all of them and is never mapped, so that frozen
+    convolutions keep no groups; everything else has one value a member.
+    """
+
+    key: Array  # typed key of the draws and the loss; consumed
+    params: Any  # pytree to train; gradients are taken with respect to it
+    shared: Any  # pytree of device arrays that draw and loss read: data, frozen weights
+    hyper: Hyper  # name -> scalar array, with "learning_rate", the peak rate
+    loss: Loss
+    draw: Draw
+    recipe: Recipe
+    own: Any = ()  # pytree of arrays that draw reads besides; or `Later`
+    model_state: Any = {}  # noqa: RUF012 (an empty pytree); what the loss carries along
+    part: str = ""  # which of a fit's trainings it is
+
+    @property
+    def static(self) -> tuple[Any, ...]:
+        """What it shares its program with others by."""
+        return self.loss, self.draw, self.recipe, self.part
+
+
+Fit = Generator[Training, TrainState, Any]
+Train = Callable[[Training], tuple[TrainState, Mapping[str, Array]]]
+
+
+def drive(
+    fitting: Fit, train: "Train | None" = None
+) -> tuple[Any, dict[str, Mapping[str, Array]]]:
+    """Advances one fit to its end.
+
+    Args:
+      fitting: a generator that yields trainings and is sent the states they end in.
+      train: `fit` or another function of a training; by default `fit`.
+
+    Returns:
+      What the fit returns, and the metrics of its trainings, {part: {name: [steps]}}.
+    """
+    run, history = train or fit, {}
+    try:
+        training = next(fitting)
+        while True:
+            state, history[training.part] = run(training)
+            training = fitting.send(state)
+    except StopIteration as end:
+        return end.value, history
+
+
+def like(data: Any) -> Any:
+    """What stands for the data's shapes, made or not."""
+    return data.like if isinstance(data, Later) else data
+
+
+def start(training: Training) -> TrainState:
+    """The state before the first step."""
+    optimizer_state = _optimizer_state(training.recipe.optimizer, training.params)
+    return TrainState(training.params, training.model_state, optimizer_state)
+
+
+@partial(jax.jit, static_argnums=0)  # one program, where each leaf would be one
+def _optimizer_state(optimizer: str, params: Any) -> Any:
+    return OPTIMIZERS[optimizer](0.0).init(params)
+
+
+def fit(
+    training: Training, *, scanned: bool | None = None
+) -> tuple[TrainState, Mapping[str, Array]]:
+    """Trains for `recipe.steps` steps.
+
+    Args:
+      training: what to train.
+      scanned: as in `loop.run`; pass True under jit or pmap.
+
+    Returns:
+      The last state, and the metrics of each step stacked [steps], with "loss".
+    """
+    step, arguments = step_of(training), _arguments(training)
+    steps = training.recipe.steps
+    return loop.run(step, start(training), steps, *arguments, scanned=scanned)
+
+
+class Step(NamedTuple):
+    """`step(state, index, key, hyper, shared, own) -> (state, metrics)`; equal ones
+    share a compiled program."""
+
+    loss: Loss
+    draw: Draw
+    recipe: Recipe
+
+    def __call__(
+        self,
+        state: TrainState,
+        index: Any,
+        key: Array,
+        hyper: Any,
+        shared: Any,
+        own: Any,
+    ) -> tuple[TrainState, Mapping[str, Array]]:
+        batch, loss_key = self.drawn(key, index, shared, own)
+        graded = jax.value_and_grad(self.loss, has_aux=True)
+        (value, (model_state, metrics)), gradients = graded(
+            state.params, state.model_state, loss_key, batch, hyper, shared
+        )
+        state = self.moved(state, gradients, model_state, index, hyper)
+        return state, {"loss": value, **metrics}
+
+    def drawn(self, key: Array, index: Any, shared: Any, own: Any) -> tuple[Any, Array]:
+        """The step's batch, and the key of its loss."""
+        draw_key, loss_key = jax.random.split(key)
+        # The barrier keeps the drawing out of the loss's kernels: XLA would compute it
+        # again in each of a convolution's patches, and compile up to twice as long.
+        batch = lax.optimization_barrier(self.draw(draw_key, index, shared, own))
+        return batch, jax.random.fold_in(loss_key, index)
+
+    def moved(
+        self,
+        state: TrainState,
+        gradients: Any,
+        model_state: Any,
+        index: Any,
+        hyper: Any,
+    ) -> TrainState:
+        """The state behind the optimizer's step."""
+        recipe = self.recipe
+        schedule = SCHEDULES[recipe.schedule](index, recipe.steps)
+        optimizer = OPTIMIZERS[recipe.optimizer](hyper["learning_rate"] * schedule)
+        updates, optimizer_state = optimizer.update(
+            gradients, state.optimizer_state, state.params
+        )
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(params, model_state, optimizer_state)
+
+
+class MembersStep(NamedTuple):
+    """A step of K members at once: `Step` where leaves of state, key, hyper, own and
+    metrics have a leading axis [K], and those of shared have none.
+
+    The gradient is taken of the members' summed losses, outside of the vmap. Each
+    member's is the same as alone, a NaN of another's loss included; but XLA sees one
+    convolution over all members' batches in the place of one whose kernels are as large
+    as the picture, and frozen weights in `shared` keep no groups.
+    """
+
+    step: Step
+
+    def __call__(
+        self,
+        state: TrainState,
+        index: Any,
+        key: Array,
+        hyper: Any,
+        shared: Any,
+        own: Any,
+    ) -> tuple[TrainState, Mapping[str, Array]]:
+        drawn = jax.vmap(self.step.drawn, (0, None, None, 0))
+        losses = jax.vmap(self.step.loss, (0, 0, 0, 0, 0, None))
+        moved = jax.vmap(self.step.moved, (0, 0, 0, None, 0))
+        batch, loss_key = drawn(key, index, shared, own)
+
+        def summed(params):
+            values, aside = losses(
+                params, state.model_state, loss_key, batch, hyper, shared
+            )
+            return values.sum(), (values, aside)
+
+        gradients, (values, (model_state, metrics)) = jax.grad(summed, has_aux=True)(
+            state.params
+        )
+        state = moved(state, gradients, model_state, index, hyper)
+        return state, {"loss": values, **metrics}
+
+
+def step_of(training: Training) -> Step:
+    """The training's step."""
+    return Step(training.loss, training.draw, training.recipe)
+
+
+def members_step(training: Training) -> MembersStep:
+    """The step of all members whose trainings have this one's static half."""
+    return MembersStep(step_of(training))
+
+
+def _arguments(training: Training) -> tuple[Any, ...]:
+    """What a step is called with behind the index."""
+    hyper = jax.tree.map(_array, dict(training.hyper))
+    return training.key, hyper, training.shared, _made(training.own)
+
+
+def _array(value: Any) -> Array:
+    """On the device once, and float32 where it is a plain number."""
+    return jax.device_put(value if hasattr(value, "dtype") else np.float32(value))
+
+
+def fit_resumable(
+    training: Training,
+    folder: Path,
+    *,
+    chunk: int,
+    on_chunk: Callable[[int, Mapping[str, np.ndarray]], None] = lambda step, m: None,
+    scanned: bool | None = None,
+) -> tuple[TrainState, Mapping[str, Array]]:
+    """`fit` in chunks of `chunk` steps with a checkpoint after each.
+
+    Started again after a kill at any moment it continues behind the last whole chunk
+    and ends with bit-equal parameters (on one device).
+
+    Args:
+      training: what to train.
+      folder: where the checkpoints go; the two newest are kept.
+      chunk: steps between checkpoints.
+      on_chunk: called with the steps done and the new chunk's metrics.
+      scanned: as in `loop.run`.
+
+    Raises:
+      NonFiniteLoss: names the step; the checkpoint before it stays on disk.
+      checkpoint.Corrupted: a checkpoint on disk is unreadable or was changed.
+    """
+    step, steps = step_of(training), training.recipe.steps
+    state, done = start(training), checkpoint.latest(folder)
+    history: dict[str, Array] = {}
+    if done:
+        shapes = training._replace(own=like(training.own))
+        one = jax.eval_shape(step.__call__, state, 0, *_arguments(shapes))[1]
+        spans = {k: jax.ShapeDtypeStruct((done,), v.dtype) for k, v in one.items()}
+        saved = checkpoint.restore(
+            folder / str(done), {"state": state, "metrics": spans}
+        )
+        state, history = saved["state"], saved["metrics"]
+    arguments = _arguments(training) if done < steps else ()
+    for _ in range(ceil((steps - done) / chunk)):
+        some = min(chunk, steps - done)
+        state, metrics = loop.run(
+            step, state, some, *arguments, start=done, scanned=scanned
+        )
+        _require_finite(metrics["loss"], done, folder)
+        history = {
+            k: np.concatenate([history[k], v]) if history else np.asarray(v)
+            for k, v in metrics.items()
+        }
+        done += some
+        checkpoint.save(folder / str(done), {"state": state, "metrics": history})
+        checkpoint.keep_newest(folder, 2)
+        on_chunk(done, jax.device_get(metrics))
+    return state, history
+
+
+def _made(data: Any) -> Any:
+    return data.make() if isinstance(data, Later) else data
+
+
+def _require_finite(losses: Array, done: int, folder: Path) -> None:
+    bad = np.flatnonzero(~np.isfinite(np.asarray(losses)))
+    if bad.size:
+        saved = f"the last good checkpoint is step {done}" if done else "none was saved"
+        step = done + int(bad[0])
+        raise NonFiniteLoss(
+            f"loss is {losses[bad[0]]} at step {step} of {folder}: {saved}; "
+            "lower the learning rate"
+        )

@@ -1,0 +1,124 @@
+"""The shadow edge: derived shapes, a frozen cloud, and pictures without a query."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from probes import NETWORK, at, bars, target
+
+from ghostjax import registry
+from ghostjax.attacks.records import Inverse, Rmle, Shadow
+from ghostjax.attacks.shadow import other
+from ghostjax.base import Context, Knowledge, limit
+from ghostjax.evaluation import metrics
+from ghostjax.fields import narrowed, traced_half
+from ghostjax.models import chain, zoo
+from ghostjax.models.layers import Conv, Dense, MaxPool, Relu
+from ghostjax.training.fit import drive
+
+EDGE, CLOUD = chain.cut(NETWORK, "conv1")
+CUT = at("conv1")
+CONTEXT = Context(public_count=192)
+RECORD = Shadow(
+    architecture="same",
+    steps=5,
+    start="dark",
+    epochs=20,
+    batch_size=64,
+    train_rate=3e-3,
+    train_optimizer="adam",
+)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """(the target's variables, what may be known, true features, their images)."""
+    images, labels = map(jnp.asarray, bars(0, 400))
+    variables = target(images, labels, 60)
+    cloud = chain.select(CLOUD, variables)
+    known = Knowledge(cloud_variables=cloud, public_images=images, public_labels=labels)
+    shown = jnp.asarray(bars(1, 30)[0], jnp.float32) / 255
+    return known, chain.apply(EDGE, chain.select(EDGE, variables), shown), shown
+
+
+def attack(scene, record=RECORD):
+    attacker, hyper = registry.build(record, CUT, CONTEXT), traced_half(record)
+    known = limit(scene[0], attacker.needs)
+    params, history = drive(attacker.fit(jax.random.key(1), hyper, known))
+    shown = attacker.invert(params, jax.random.key(2), scene[1], hyper)
+    return params, history, shown
+
+
+@pytest.fixture(scope="module")
+def shadowed(scene):
+    """What the attack with the edge's own layers finds; the cloud before it."""
+    before = jax.tree.map(np.array, scene[0].cloud_variables)
+    return attack(scene), before
+
+
+def test_it_pleases_the_cloud_which_stays_bit_identical(scene, shadowed):
+    (params, history, _), before = shadowed
+    jax.tree.map(np.testing.assert_array_equal, scene[0].cloud_variables, before)
+    assert float(history["shadow"]["accuracy"][-10:].mean()) > 0.95
+    assert set(params["shadow"]) == {"conv1"}, "the cloud must not be learnt"
+
+
+def test_the_inner_attack_is_on_the_shadow(scene, shadowed):
+    """rMLE on the learnt shadow by hand gives the same pictures."""
+    (params, _, shown), _ = shadowed
+    record = narrowed(RECORD, Rmle)
+    inner, hyper = registry.build(record, CUT, CONTEXT), traced_half(record)
+    arguments = jax.random.key(2), scene[1], hyper
+    by_hand = inner.invert(params["shadow"], *arguments)
+    jax.tree.map(np.testing.assert_array_equal, shown, by_hand)
+
+
+def test_a_decoder_may_learn_from_the_shadow(scene):
+    params, history, shown = attack(scene, dataclasses.replace(RECORD, decoder=True))
+    inner = registry.build(Inverse(), CUT, CONTEXT)
+    assert set(history) == {"shadow", "inverse"} and shown.trace == ()
+    assert shown.images.shape == scene[2].shape
+    # On the shadow's own features the decoder is right: it learnt from those.
+    features = chain.apply(EDGE, params["shadow"], scene[2])
+    of_shadow = inner.invert(params["inner"], jax.random.key(0), features, {})
+    # Better than the mean image, and than on the true features, which it never saw.
+    mean = scene[0].public_images.astype(jnp.float32).mean(0, keepdims=True) / 255
+    scores = [
+        float(metrics.psnr(jnp.broadcast_to(x, scene[2].shape), scene[2]).mean())
+        for x in (of_shadow.images, shown.images, mean)
+    ]
+    assert scores[0] > max(scores[1:]) + 3
+
+
+@pytest.mark.parametrize("name", ["lenet5", "cnn2", "cnn6"])
+@pytest.mark.parametrize("positive", [False, True])
+def test_other_shadows_fit_every_cut(name, positive):
+    network = zoo.network(name)
+    for layer in chain.describe(network.build(10), network.image_shape)[:-1]:
+        layers = other(network.image_shape, layer.shape, positive)
+        assert chain.describe(layers, network.image_shape)[-1].shape == layer.shape
+        kinds = [type(part) for _, part in layers]
+        assert kinds.count(Relu) == positive and (kinds[-1] is Relu) == positive
+
+
+def test_the_rule_gives_the_authors_second_architecture_again():
+    """reference/he_attacks.md, section 1: filters, pools, parameters of "Archi2"."""
+    for shape, filters, parameters in (
+        ((24, 24, 8), [8, 8], 664),
+        ((8, 8, 16), [8, 16, MaxPool, 16, 16], 5_888),
+        ((32, 32, 64), [16, 64], 9_728),
+    ):
+        image = (28, 28, 1) if shape[0] < 32 else (32, 32, 3)
+        layers = other(image, shape, False)
+        shown = [
+            part.features if isinstance(part, Conv) else type(part)
+            for _, part in layers
+            if isinstance(part, Conv | MaxPool)
+        ]
+        assert shown == filters
+        rows = chain.describe(layers, image)
+        assert sum(row.parameters for row in rows) == parameters
+    dense = other((28, 28, 1), (120,), True)
+    assert [type(part) for _, part in dense[-2:]] == [Dense, Relu]

@@ -1,0 +1,286 @@
+"""GHOST: Algorithm 1 and Eq. (3) as written, and it learns what can be learnt."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import probes
+import pytest
+from probes import SHAPE, bars
+from scipy.special import logsumexp
+
+from ghostjax import registry
+from ghostjax.base import Context, encode
+from ghostjax.data import Partition
+from ghostjax.defenses import ghost as module
+from ghostjax.defenses import plain
+from ghostjax.defenses.records import Ghost, Hide, Plain
+from ghostjax.evaluation import accuracy
+from ghostjax.fields import static_half, traced_half
+from ghostjax.models import chain, reader
+from ghostjax.pixels import as_float
+from ghostjax.stego.pairs import pool
+from ghostjax.stego.records import Lsb
+from ghostjax.training import loop
+from ghostjax.training.fit import drive, start
+
+CUT = probes.at("pool1")
+PARTITION = Partition(sensitive=(2, 3), public=(0, 1))
+STEGO = registry.build(Lsb(), SHAPE, Context())
+CONTEXT = Context(stego=STEGO)
+
+
+@pytest.fixture(scope="module")
+def task():
+    images, labels = bars(0, 400)
+    learned = probes.target(images, labels, 80)
+    hiding, _ = drive(STEGO.fit(None, traced_half(Lsb()), None))
+    return probes.task(CUT, learned, images, labels, PARTITION.sensitive, hiding)
+
+
+def ghost(**changes):
+    """A record with few steps of small batches."""
+    small = {"steps": 10, "batch_size": 32, "public_batch_size": 32}
+    return Ghost(**{**small, "learning_rate": 3e-3, **changes})
+
+
+def fitted(record, task, run=None):
+    """The defense, its params and the metrics of all its trainings."""
+    defense = registry.build(record, CUT, CONTEXT)
+    fit = defense.fit(jax.random.key(1), traced_half(record), task)
+    return defense, *drive(fit, run)
+
+
+def untrained(training):
+    """A `fit` that leaves everything as it is."""
+    return start(training), {}
+
+
+def equal(one, other):
+    leaves = zip(*map(jax.tree.leaves, (one, other)), strict=True)
+    return all(np.array_equal(a, b) for a, b in leaves)
+
+
+def reading(task, batch_size, covers_per_secret=1, scales=()):
+    """What a step's draw and loss read: (shared, own)."""
+    shared = module._Shared(
+        images=task.images,
+        labels=task.labels,
+        edge=task.edge_variables,
+        cloud=task.cloud_variables,
+    )
+    pairs = pool(task.covers, task.secrets, batch_size, covers_per_secret)
+    return shared, module._Own(pool=pairs, stego=task.stego, scales=scales)
+
+
+def measured(defense, params, count):
+    """The row of so many test images."""
+    images, labels = bars(1, count)
+    pairs = accuracy.test_pairs(0, images, labels, PARTITION)
+    questions = accuracy.Questions(
+        images=images, labels=labels, pairs=pairs, partition=PARTITION
+    )
+    return accuracy.measure(defense, params, jax.random.key(2), questions, 0)
+
+
+@pytest.mark.parametrize("filters", [0, 4])
+def test_the_edge_is_bit_identical_and_only_what_should_learn_moves(task, filters):
+    before = jax.tree.map(np.asarray, task)
+    _, params, _ = fitted(ghost(covert_filters=filters), task)
+    assert equal(task, before), "the task's own arrays changed"
+    assert equal(params["edge"], before.edge_variables)
+    assert equal(params["cloud"], before.cloud_variables) == bool(filters)
+    assert bool(params["branch"]) == bool(filters)
+
+
+def test_eq_3_is_the_printed_sum(task):
+    draw = np.random.default_rng(0)
+    features = draw.normal(size=(6, 6, 6, 8)).astype(np.float32)
+    labels = np.array([2, 3, 2, 0, 1, 3])
+    batch = module._Batch(features=jnp.asarray(features), labels=jnp.asarray(labels))
+    params, state = chain.split(task.cloud_variables)
+    loss, hyper = module._loss(CUT, None, 2), {"weight": jnp.float32(0.7)}
+    shared, _ = reading(task, 2)
+    key = jax.random.key(0)
+    value, (_, metrics) = loss(params, state, key, batch, hyper, shared)
+    logits = chain.apply(CUT.cloud, task.cloud_variables, features)
+    logits = np.asarray(logits, np.float64)
+    losses = logsumexp(logits, 1) - logits[np.arange(6), labels]
+    assert value == pytest.approx(losses[2:].mean() + 0.7 * losses[:2].mean(), rel=1e-5)
+    right = logits.argmax(1) == labels
+    assert metrics["accuracy_secret"] == pytest.approx(right[:2].mean())
+    assert metrics["accuracy_public"] == pytest.approx(right[2:].mean())
+
+
+def test_a_step_pairs_secrets_with_covers_and_draws_public_images_of_all_labels(task):
+    record = static_half(ghost(batch_size=16, public_batch_size=64))
+    draw, data = module._draw(CUT, None, STEGO, record), reading(task, 16)
+    batch = draw(jax.random.key(0), 0, *data)
+    again, later = (draw(jax.random.key(0), i, *data) for i in (0, 1))
+    np.testing.assert_array_equal(batch.features, again.features)
+    assert not np.array_equal(batch.features, later.features)
+    assert set(np.asarray(batch.labels[:16])) <= {2, 3}
+    assert set(np.asarray(batch.labels[16:])) == {0, 1, 2, 3}
+    # The first stego's features are those of a secret of its label in some cover.
+    images, labels = as_float(task.images), np.asarray(task.labels)
+    covers = images[task.covers.rows[: task.covers.count]]
+    secrets = task.secrets.rows[: task.secrets.count]
+    alike = secrets[labels[secrets] == int(batch.labels[0])]
+
+    @jax.jit
+    def sent(secret):
+        repeated = jnp.broadcast_to(secret, covers.shape)
+        pairs = STEGO.hide(task.stego, covers, repeated)
+        return chain.apply(CUT.edge, task.edge_variables, pairs)
+
+    wanted = batch.features[:1]
+    assert any(
+        jnp.abs(sent(images[secret]) - wanted).max((1, 2, 3)).min() < 1e-6
+        for secret in alike
+    )
+
+
+def test_the_weight_of_eq_3_counts(task):
+    moved = [fitted(ghost(weight=w), task)[1]["cloud"] for w in (0.0, 1.0)]
+    assert not equal(*moved)
+
+
+def test_the_covert_branch_starts_from_the_targets_own_answers(task):
+    defense, params, _ = fitted(ghost(covert_filters=4), task, untrained)
+    images = as_float(task.images[:8])
+    features = chain.apply(CUT.edge, task.edge_variables, images)
+    np.testing.assert_array_equal(
+        defense.answer(params, features),
+        chain.apply(CUT.cloud, task.cloud_variables, features),
+    )
+
+
+def test_scales_are_per_channel_deviations():
+    draw = np.random.default_rng(0)
+    covers = draw.normal(size=(50, 3, 3, 2)).astype(np.float32)
+    stegos = covers + draw.normal(size=covers.shape).astype(np.float32) * [0.1, 0.0]
+    scales = reader.measure_scales(
+        jnp.zeros((3, 3, 2)), *map(jnp.asarray, (covers, stegos))
+    )
+    hidden = np.sqrt(((stegos - covers) ** 2).mean((0, 1, 2)))
+    np.testing.assert_allclose(scales.hidden, [hidden[0], 1e-3], rtol=1e-4)
+    np.testing.assert_allclose(scales.spread, covers.std((0, 1, 2)), rtol=1e-4)
+    magnified = reader.magnify(scales, jnp.asarray(covers))
+    assert magnified.shape == (50, 3, 3, 4)
+    np.testing.assert_allclose(
+        magnified[..., 0], np.tanh(0.5 * covers[..., 0] / hidden[0]), rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "shape", [(13, 13, 32), (32, 32, 64), (5, 5, 4), (6, 6, 8), (120,)]
+)
+def test_the_branch_fits_any_features(shape):
+    layers = reader.branch(shape, 8, 7, 3)
+    magnified = jnp.zeros((2, *shape[:-1], 2 * shape[-1]))
+    variables = reader.init_branch(jax.random.key(0), layers, magnified)
+    logits, shown = reader.look(layers, variables, magnified)
+    assert logits.shape == (2, 7)
+    assert shown is None if len(shape) == 1 else shown.shape == (2, *shape[:2], 3)
+
+
+@pytest.mark.parametrize("size, cells, border", [(28, 13, 1), (32, 30, 1), (32, 32, 0)])
+def test_coarse_averages_what_a_cell_sees(size, cells, border):
+    images = np.random.default_rng(0).random((2, size, size, 3)).astype(np.float32)
+    coarse = reader.coarse(jnp.asarray(images), (cells, cells, 5))
+    stride = size // cells
+    for i, j in ((0, 0), (3, 7), (cells - 1, cells - 1)):
+        rows, columns = (
+            slice(border + k * stride, border + (k + 1) * stride) for k in (i, j)
+        )
+        wanted = images[:, rows, columns].mean((1, 2))
+        np.testing.assert_allclose(coarse[:, i, j], wanted, rtol=1e-5)
+
+
+def test_the_reader_learns_to_show_the_secret_and_nothing_else(task):
+    """A step's targets: the secrets, coarsely, then empty pictures."""
+    record = ghost(batch_size=16, public_batch_size=8, cover_candidates=3)
+    branch = reader.branch((6, 6, 8), 4, 4, 1)
+    shared, reads = reading(task, 16)
+    start, keys = module._start(CUT, STEGO, branch), jax.random.split(jax.random.key(0))
+    arrays = task.edge_variables, task.images, task.stego, reads.pool
+    _, scales = start(keys, *arrays)
+    draw = module._draw(CUT, branch, STEGO, static_half(record))
+    batch = draw(jax.random.key(1), 0, shared, reads._replace(scales=scales))
+    assert batch.secrets.shape == (24, 6, 6, 1)
+    assert bool((batch.secrets[:16].max((1, 2, 3)) > 0.3).all())
+    np.testing.assert_array_equal(batch.secrets[16:], 0)
+    # Bars: a secret's label 2 or 3 is a bright row, in the upper or lower half.
+    upper = batch.secrets[:16, :3].sum((1, 2, 3)) > batch.secrets[:16, 3:].sum(
+        (1, 2, 3)
+    )
+    np.testing.assert_array_equal(upper, batch.labels[:16] == 2)
+
+
+@pytest.mark.parametrize("covers_per_secret", [0, 1, 3])
+def test_it_learns_what_is_hidden(task, covers_per_secret):
+    changes = {"steps": 250, "covert_filters": 8}
+    record = ghost(**changes, covers_per_secret=covers_per_secret)
+    defense, params, metrics = fitted(record, task)
+    row = measured(defense, params, 400)
+    assert row["accuracy_secret"] > 95
+    assert 35 < row["control_shuffled_secret"] < 65
+    assert row["control_cover_only"] < 3
+    assert row["accuracy_public"] > 95
+    assert metrics["ghost"]["loss"].shape == (250,)
+
+
+def test_without_training_no_secret_is_answered(task):
+    defense, params, _ = fitted(ghost(covert_filters=8), task, untrained)
+    row = measured(defense, params, 200)
+    assert row["accuracy_secret"] < 5
+    assert row["accuracy_public"] > 95
+
+
+DEFENSES = {
+    "plain": Plain(),
+    "ghost": ghost(steps=2),
+    "ghost, covert branch": ghost(steps=2, covert_filters=4),
+    "hide": Hide(),
+}
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_contract_of_every_defense(task, name):
+    defense, params, _ = fitted(DEFENSES[name], task)
+    secret, cover = as_float(task.images[:5]), as_float(task.images[5:10])
+    sent = jax.jit(partial(encode, defense))
+    answer = jax.jit(partial(defense.answer))
+    features = sent(params, jax.random.key(1), secret, cover)
+    assert features.shape == (5, 6, 6, 8) and features.dtype == jnp.float32
+    np.testing.assert_array_equal(
+        features, sent(params, jax.random.key(1), secret, cover)
+    )
+    public = defense.send(params, jax.random.key(1), secret)
+    assert public.shape == features.shape
+    plainly = chain.apply(CUT.edge, task.edge_variables, secret)
+    assert defense.send == plain.Send(CUT.edge) and np.array_equal(public, plainly)
+    logits = answer(params, features)
+    assert logits.shape == (5, 4) and bool(jnp.isfinite(logits).all())
+    assert sent._cache_size() == answer._cache_size() == 1
+    hidden = not np.array_equal(
+        features, sent(params, jax.random.key(1), secret, secret[::-1])
+    )
+    assert hidden == defense.hides, "covers must count if and only if it hides"
+
+
+@pytest.mark.parametrize("filters", [0, 4])
+def test_members_that_differ_in_numbers_alone_share_one_program(task, filters):
+    """Rates, weights, bits and how many secrets there are recompile nothing."""
+    record = ghost(steps=2, covert_filters=filters)
+    fewer = task._replace(
+        secrets=probes.padded(task.secrets.rows[:50], len(task.labels)),
+        stego={"bits": np.uint8(2)},
+    )
+    fitted(record, task)
+    programs = loop._stepped._cache_size()
+    fitted(
+        ghost(steps=2, covert_filters=filters, weight=0.5, learning_rate=1e-4), fewer
+    )
+    assert loop._stepped._cache_size() == programs

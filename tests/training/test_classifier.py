@@ -1,0 +1,78 @@
+"""The target network's training: it learns, and whole sweeps of it are one vmap."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from probes import NETWORK, bars
+
+from ghostjax import registry
+from ghostjax.base import Context
+from ghostjax.config.sections import Target
+from ghostjax.fields import traced_half
+from ghostjax.models import chain
+from ghostjax.models.layers import BatchNorm, Dropout
+from ghostjax.training import loop, parallel
+from ghostjax.training.classifier import LabelledImages, classifier
+from ghostjax.training.fit import Recipe, drive, fit
+
+FRAGILE = (*NETWORK[:3], ("bn1", BatchNorm()), ("drop1", Dropout(0.1)), *NETWORK[3:])
+RECORD = Target(epochs=1, batch_size=64, learning_rate=3e-3)
+
+
+def data(seed):
+    return LabelledImages(*map(jnp.asarray, bars(seed, 300)))
+
+
+def fitted(key, rate=None, layers=NETWORK, steps=80, scanned=False):
+    """(variables, metrics) after so many steps."""
+    context = Context(train_count=64 * steps)
+    fitting = registry.construct(classifier, layers, RECORD, context)
+    hyper = traced_half(RECORD) | ({} if rate is None else {"learning_rate": rate})
+    run = partial(fit, scanned=scanned)
+    variables, metrics = drive(fitting(key, hyper, data(0)), run)
+    return variables, metrics["target"]
+
+
+@pytest.mark.parametrize("layers", [NETWORK, FRAGILE], ids=["plain", "norm, dropout"])
+def test_it_learns_bars(layers):
+    variables, metrics = fitted(jax.random.key(0), layers=layers)
+    images, labels = data(1)
+    answers = chain.apply(layers, variables, images / 255).argmax(-1)
+    assert float((answers == labels).mean()) > 0.97
+    assert metrics["accuracy"].shape == (80,)
+    assert metrics["loss"][-1] < 0.3 * metrics["loss"][0]
+
+
+def test_a_sweep_over_seeds_and_rates_is_one_vmap_and_fits_on_devices():
+    keys, rates = jax.random.split(jax.random.key(1), 5), jnp.linspace(1e-3, 5e-3, 5)
+    together, _ = jax.vmap(partial(fit, steps=10))(keys, rates)
+    spread, _ = parallel.over_runs(
+        lambda run: fitted(*run, steps=10, scanned=True), (keys, rates)
+    )
+    for place in (0, 4):
+        alone, _ = fitted(keys[place], rates[place], steps=10)
+        for one, several, placed in zip(
+            *map(jax.tree.leaves, (alone, together, spread)), strict=True
+        ):
+            np.testing.assert_allclose(several[place], one, rtol=1e-3, atol=1e-5)
+            np.testing.assert_allclose(placed[place], one, rtol=1e-3, atol=1e-5)
+
+
+def test_an_epoch_sees_each_image_once_and_the_last_is_not_cut_short():
+    context = Context(train_count=300)
+    record = Target(epochs=3, batch_size=64)
+    fitting = registry.construct(classifier, NETWORK, record, context)
+    training = next(fitting(jax.random.key(0), traced_half(record), data(0)))
+    assert training.recipe == Recipe(15, "adam", "constant")  # 900 / 64 = 14.1
+    batch, _ = training.draw(jax.random.key(1), 0, training.shared, training.own)
+    assert batch.shape == (64, 14, 14, 1) and float(batch.max()) <= 1
+
+
+def test_a_network_of_another_seed_and_rate_compiles_nothing():
+    fitted(jax.random.key(2), steps=2)
+    before = loop._stepped._cache_size()
+    fitted(jax.random.key(3), np.float32(1e-2), steps=2)
+    assert loop._stepped._cache_size() == before
