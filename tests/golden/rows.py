@@ -30,6 +30,9 @@ SCORES = ("psnr", "ssim", "worst_")
 LAST_BITS = 2e-6
 EXPLAINED: dict[str, str] = {
     "ssim_": "SSIM is computed by matrices: within 3e-6",
+    "ssim ": "SSIM is computed by matrices: within 3e-6",
+    "worst_ssim": "SSIM is computed by matrices: within 3e-6",
+    "perturbation_": "both norms are one program: last bits",
     "defense.draws": "a field of its own",
     "defense_caution": "a column of its own",
     "stego.network": "a column that was dropped",
@@ -39,6 +42,7 @@ EXPLAINED_MEMBERS: dict[str, str] = {
     "hide": "moments that a decoder whitens by are one program: eigenvectors turn",
     "revealed": "moments that a decoder whitens by are one program",
     "arden": "moments that a decoder whitens by are one program",
+    "network": "the attacker hides and encodes in one program: last bits, amplified",
     "shredder": "moments that a decoder whitens by are one program",
     "covert": "the covert branch's scales are measured in one program: last bits",
 }
