@@ -100,13 +100,14 @@ _FILES = {
 _IDX = {"train": "train", "test": "t10k"}  # MNIST's words
 
 
-class Published(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+# To mypy a builder of TFDS, which has no types, is Any, and takes no arguments.
+class Published(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[misc, call-arg]
     """What the four have in common; a subclass sets `name` and reads its files."""
 
     VERSION = tfds.core.Version("0.0.0")
     WITH_ID = True
 
-    def __init__(self, *, source: Path | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, source: str | Path | None = None, **kwargs: Any) -> None:
         """Args: source: a folder (GTSRB: or zip) with the files; else TFDS's own."""
         self._source = source
         super().__init__(file_format="array_record", **kwargs)
@@ -193,7 +194,7 @@ def _labels(dataset: str) -> dict[str, Any]:
 
 
 # Not registered: the official classes hold these names in TFDS's registry.
-class Mnist(Published, skip_registration=True):
+class Mnist(Published, skip_registration=True):  # type: ignore[call-arg]
     """mnist 3.0.1."""
 
     name = "mnist"
@@ -206,7 +207,7 @@ class Mnist(Published, skip_registration=True):
         return raw.mnist(images, labels)
 
 
-class Cifar10(Published, skip_registration=True):
+class Cifar10(Published, skip_registration=True):  # type: ignore[call-arg]
     """cifar10 3.0.2."""
 
     name = "cifar10"
@@ -216,7 +217,7 @@ class Cifar10(Published, skip_registration=True):
         return raw.cifar10(files["cifar-10-binary.tar.gz"], split)
 
 
-class SvhnCropped(Published, skip_registration=True):
+class SvhnCropped(Published, skip_registration=True):  # type: ignore[call-arg]
     """svhn_cropped 3.1.0."""
 
     name = "svhn_cropped"
@@ -230,7 +231,7 @@ class SvhnCropped(Published, skip_registration=True):
         return raw.svhn(files[f"{split}_32x32.mat"], split)
 
 
-class Gtsrb(Published, skip_registration=True):
+class Gtsrb(Published, skip_registration=True):  # type: ignore[call-arg]
     """gtsrb 1.0.0: all labelled images, full frames resized to 32x32."""
 
     name = "gtsrb"

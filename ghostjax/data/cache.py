@@ -1,20 +1,22 @@
 """Decoded splits on disk, so that the second start does not decode anything.
 
-One uncompressed .npz (no pickle) per prepared folder, in `GHOSTJAX_CACHE`, else
-~/.cache/ghostjax. Its name holds a hash of the folder's path and one of its files'
-names, sizes and times of change: a changed file is another name. A zip archive checks
-its own CRCs, so a damaged cache is noticed and named, and never silently made again.
+One uncompressed .npz (no pickle) per folder, in `GHOSTJAX_CACHE`, else
+~/.cache/ghostjax. Its name holds a hash of the folder's path and one of the state that
+its files are in: of what TFDS prepared their names, sizes and times of change, of image
+files all bytes. A changed file is another name. A zip archive checks its own CRCs, so a
+damaged cache is noticed and named, and never silently made again.
 """
 
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 from ghostjax import files
-from ghostjax.data.catalog import DataError, Info
-from ghostjax.data.prepared import Split, require
+from ghostjax.data.catalog import DataError
+from ghostjax.data.dataset import Split, require
 
-__all__ = ["Splits", "folder", "path_for", "read", "write"]
+__all__ = ["Splits", "digest", "folder", "path_for", "place", "read", "write"]
 
 Splits = dict[str, Split]
 _LAYOUT = 1  # of the file; raise it when decoding changes
@@ -39,12 +41,29 @@ def path_for(name: str, prepared: Path, sources: list[Path]) -> Path:
         facts = file.stat() if file.exists() else None
         size, time = (facts.st_size, facts.st_mtime_ns) if facts else (-1, -1)
         state.append(f"{file.name} {size} {time}")
-    where, what = _hash(str(prepared.resolve())), _hash("\n".join(state))
-    return folder() / "data" / f"{name}-{prepared.name}-{where}-{what}.npz"
+    label = f"{name.replace('/', '-')}-{prepared.name}"
+    return place(label, digest(str(prepared.resolve())), digest(*state))
 
 
-def read(path: Path, info: Info) -> Splits | None:
+def place(label: str, where: str, what: str) -> Path:
+    """The cache file of a folder (by a digest of where it is) in a state (another)."""
+    return folder() / "data" / f"{label}-{where}-{what}.npz"
+
+
+def digest(*parts: Any) -> str:
+    """12 hex digits of the parts' words."""
+    text = "\n".join(map(str, parts))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def read(
+    path: Path, classes: int, shape: tuple[int, ...] | None = None
+) -> Splits | None:
     """The splits in a cache file; None: there is none that could be read.
+
+    Args:
+      path: of the file.
+      classes, shape: what the splits are to have; see `dataset.require`.
 
     Raises:
       DataError: the file is damaged; it says so and tells to delete it.
@@ -58,13 +77,13 @@ def read(path: Path, info: Info) -> Splits | None:
             for name in ("train", "test")
         }
         for split in splits.values():
-            require(split, info)
+            require(split, classes, shape)
     except (files.FileError, ValueError, KeyError) as error:
         if isinstance(error.__cause__, PermissionError):
             return None  # not ours to read: decode instead
         raise DataError(
             f"the cache file {path} is damaged ({error}): delete it, and it will be "
-            "made again from the prepared data"
+            "made again"
         ) from error
     return splits
 
@@ -72,7 +91,7 @@ def read(path: Path, info: Info) -> Splits | None:
 def write(path: Path, splits: Splits) -> None:
     """Keeps the splits, whole or not at all; without a word where that cannot be.
 
-    Older states of the same prepared folder are removed.
+    Older states of the same folder are removed.
     """
     arrays = {}
     for name, split in splits.items():
@@ -80,13 +99,9 @@ def write(path: Path, splits: Splits) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_npz(path, arrays)
-        prepared = path.name.rsplit("-", 1)[0]
-        for old in path.parent.glob(f"{prepared}-*.npz"):
+        same_folder = path.name.rsplit("-", 1)[0]
+        for old in path.parent.glob(f"{same_folder}-*.npz"):
             if old != path:
                 old.unlink(missing_ok=True)
     except (OSError, files.FileError):  # no space, no permission: a convenience
         return
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

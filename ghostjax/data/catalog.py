@@ -4,10 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ghostjax import registry
-from ghostjax.names import unknown
-
-__all__ = ["DATASETS", "DataError", "Info", "info"]
+__all__ = ["DATASETS", "DataError", "Info"]
 
 
 class DataError(ValueError):
@@ -18,7 +15,8 @@ class Info(NamedTuple):
     """What is known about a data set before any file is read.
 
     One of your own has a name by `registry.DATASETS.add("mine", Info(...))`, or by an
-    entry point of "ghostjax.data", and stands in a config as ours do.
+    entry point of "ghostjax.data", and stands in a config as ours do. One that TFDS has
+    prepared needs none: it is read from what lies with the data.
     """
 
     shape: tuple[int, int, int]  # of an image, (H, W, C)
@@ -32,6 +30,7 @@ class Info(NamedTuple):
     where: str = ""  # the publisher's page
     licence: str = ""  # what the publisher says
     citation: str = ""
+    features: tuple[str, str] = ("image", "label")  # TFDS's names of what is read
 
     @property
     def classes(self) -> int:
@@ -146,14 +145,3 @@ DATASETS: dict[str, Info] = {
     ),
 }
 """ghostjax's own rows of `registry.DATASETS`."""
-
-
-def info(name: str) -> Info:
-    """What is known about a data set of `registry.DATASETS`.
-
-    Raises:
-      DataError: none of that name (the nearest and the list are given).
-    """
-    if name not in registry.DATASETS:
-        raise DataError(unknown("data set", name, registry.DATASETS))
-    return registry.DATASETS[name]

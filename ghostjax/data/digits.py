@@ -8,7 +8,7 @@ resize of bytes, which computes in integers: the same bytes on every machine.
 import numpy as np
 
 from ghostjax.data.catalog import DATASETS
-from ghostjax.data.prepared import Dataset, Split
+from ghostjax.data.dataset import Dataset, Split
 
 __all__ = ["SIZE", "load"]
 

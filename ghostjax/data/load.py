@@ -5,21 +5,26 @@ else in ~/tensorflow_datasets, which is what tensorflow-datasets does.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from ghostjax import registry
 from ghostjax.data import cache, prepared
-from ghostjax.data.catalog import DataError, Info, info
-from ghostjax.data.prepared import Dataset
+from ghostjax.data.catalog import DataError, Info
+from ghostjax.data.dataset import Dataset, Split, divided, require
+from ghostjax.data.folder import from_folder
+from ghostjax.names import unknown
 
-__all__ = ["Available", "available", "fingerprint", "load", "prepare"]
+__all__ = ["Available", "available", "info", "load", "prepare"]
 
-
-def fingerprint(dataset: Dataset) -> list:
-    """Its source, sizes and sum of training labels: what names results by."""
-    counts = [len(dataset.train.labels), len(dataset.test.labels)]
-    return [dataset.source, counts, int(dataset.train.labels.sum(dtype="int64"))]
+_TEST_SHARE = 0.2  # of what TFDS has not divided
+_DIVIDED = {
+    ("train", "test"): "",
+    ("train", "validation"): ", its validation split as test",
+    ("train",): ", a fifth of each class held out as test",
+}
+"""Splits that are read -> what `source` says of them."""
 
 
 class Available(NamedTuple):
@@ -33,51 +38,103 @@ class Available(NamedTuple):
     """Images per split; empty where there is nothing."""
 
 
-def load(name: str, *, data_dir: str | Path | None = None) -> Dataset:
+def load(
+    name: str,
+    *,
+    folder: str | Path = "",
+    size: tuple[int, ...] = (),
+    data_dir: str | Path | None = None,
+) -> Dataset:
     """Reads a data set into memory.
 
     The first time the images are decoded and kept (`cache.py`); after that it takes a
     fraction of a second.
 
     Args:
-      name: one of `registry.DATASETS`.
+      name: one of `registry.DATASETS`; of what TFDS has prepared in `data_dir`, such as
+        "fashion_mnist" or "emnist/letters"; or any other name where there is a folder.
+      folder: of image files; see `from_folder`. Empty: the name says what to read.
+      size: (H, W) that images in the folder are resized to; empty: they stay as they
+        are.
       data_dir: where TFDS keeps its data; None: the default above.
 
     Returns:
       The data set; images uint8 [N, H, W, C], labels int32 [N]. Records come in the
-      order in which they were prepared. A prepared subset is read as it is.
+      order in which they were prepared. A prepared subset is read as it is. Where TFDS
+      knows no split "test" of a data set that is not in the catalog, "validation" takes
+      its place, else a fifth of the training images of each class, held out.
 
     Raises:
       DataError: the name is unknown, the data set is not prepared (the message says
         where it was looked for and how to get it), a file is damaged, or the data
         set's own loader gives other arrays than `Info` says.
     """
-    known = info(name)
+    if folder:
+        return from_folder(folder, size=size or None, name=name)
+    if size:
+        raise DataError(
+            f"size = {list(size)} is for images in a folder: {name} has its own"
+        )
+    known = info(name, data_dir=data_dir)
     if known.load:
         return _loaded(name, known)
-    folder = _folder(name, known, data_dir)
-    parts = _both(folder)
+    place = _folder(name, known, data_dir)
+    parts = _parts(place, known)
     files = [shard.path for split in parts.values() for shard in split]
-    files.append(folder / "dataset_info.json")
-    path = cache.path_for(name, folder, files)
-    splits = cache.read(path, known)
+    files += [place / "dataset_info.json", place / "features.json"]
+    path = cache.path_for(name, place, files)
+    splits = cache.read(path, known.classes, known.shape)
     if splits is None:
-        splits = {
-            split: prepared.read_split(shards, known) for split, shards in parts.items()
-        }
+        splits = _read(parts, known)
         cache.write(path, splits)
     return Dataset(
         name=name,
         **splits,
-        class_names=prepared.class_names(folder, known),
-        source=f"prepared {name}/{folder.name}",
+        class_names=prepared.class_names(place, known),
+        source=f"prepared {name}/{place.name}{_DIVIDED[tuple(parts)]}",
     )
 
 
-def available(data_dir: str | Path | None = None) -> list[Available]:
-    """What can be loaded, from the folders alone; never raises over damaged data."""
+def info(name: str, *, data_dir: str | Path | None = None) -> Info:
+    """What is known about a data set before its images are read.
+
+    Args:
+      name: as `load` takes it.
+      data_dir: where TFDS keeps its data; None: the default above.
+
+    Raises:
+      DataError: there is none of that name (the nearest and the list are given), or
+        what lies with prepared data says that ghostjax cannot read them.
+    """
+    if name in registry.DATASETS:
+        return registry.DATASETS[name]
     root = _root(data_dir)
-    return [_status(name, known, root) for name, known in registry.DATASETS.items()]
+    others = prepared.names(root)
+    folder = prepared.find(root, name, "") if name in others else None
+    if folder is None:
+        known = [*registry.DATASETS, *(x for x in others if x not in registry.DATASETS)]
+        raise DataError(
+            f"{unknown('data set', name, known)}; what tensorflow-datasets prepared is "
+            f"looked for in {root}"
+        )
+    return prepared.described(folder)
+
+
+def available(data_dir: str | Path | None = None) -> list[Available]:
+    """What can be loaded, from the folders alone; never raises over damaged data.
+
+    Those of `registry.DATASETS` come first, then whatever else TFDS has prepared and
+    ghostjax can read.
+    """
+    root = _root(data_dir)
+    known = dict(registry.DATASETS.items())
+    for name in prepared.names(root):
+        if name not in known:
+            try:
+                known[name] = info(name, data_dir=root)
+            except DataError:  # of another kind: texts, or images of many shapes
+                continue
+    return [_status(name, about, root) for name, about in known.items()]
 
 
 def prepare(
@@ -101,7 +158,7 @@ def prepare(
       DataError: nothing to prepare, `source` is not there or incomplete or damaged, the
         download failed, or the folder cannot be written.
     """
-    known, root = info(name), _root(data_dir)
+    known, root = info(name, data_dir=data_dir), _root(data_dir)
     if known.load:
         raise DataError(
             f"{name} is {_status(name, known, root).status}: there is "
@@ -150,10 +207,14 @@ def _loaded(name: str, known: Info) -> Dataset:
     dataset = registry.located(known.load)(name)
     try:
         for split in (dataset.train, dataset.test):
-            prepared.require(split, known)
+            require(split, known.classes, known.shape)
+        if len(dataset.class_names) != known.classes:
+            raise ValueError(
+                f"{len(dataset.class_names)} class names, not {known.classes}"
+            )
     except ValueError as error:
         raise DataError(f"the loader of {name} gives {error}") from error
-    return dataset
+    return replace(dataset, name=name)
 
 
 def _root(data_dir: str | Path | None) -> Path:
@@ -174,16 +235,28 @@ def _folder(name: str, known: Info, data_dir: str | Path | None) -> Path:
     return folder
 
 
-def _both(folder: Path) -> dict[str, list[prepared.Shard]]:
-    """The shards of train and test."""
+def _parts(folder: Path, known: Info) -> dict[str, list[prepared.Shard]]:
+    """The shards of train, and of test or what there is in its place."""
     parts = prepared.shards(folder)
-    missing = [split for split in ("train", "test") if not parts.get(split)]
+    wanted = ("train", "test") if "test" in known.counts else ("train",)
+    missing = [split for split in wanted if not parts.get(split)]
     if missing:
         raise DataError(
             f"{folder}/dataset_info.json names no split {missing[0]!r}, only "
             f"{', '.join(parts) or 'none'}: prepare the data set again"
         )
-    return {split: parts[split] for split in ("train", "test")}
+    tests = [split for split in ("test", "validation") if parts.get(split)]
+    return {split: parts[split] for split in ("train", *tests[:1])}
+
+
+def _read(parts: dict[str, list[prepared.Shard]], known: Info) -> cache.Splits:
+    """Both splits, decoded; a test split is held out where there is none."""
+    train, *others = [prepared.read_split(shards, known) for shards in parts.values()]
+    if others:
+        return {"train": train, "test": others[0]}
+    rows = divided(range(len(train.labels)), train.labels, _TEST_SHARE, seed=0)
+    splits = (Split(train.images[chosen], train.labels[chosen]) for chosen in rows)
+    return dict(zip(("train", "test"), splits, strict=True))
 
 
 def _status(name: str, known: Info, root: Path) -> Available:
@@ -194,7 +267,7 @@ def _status(name: str, known: Info, root: Path) -> Available:
     if folder is None:
         return Available(name, "not prepared", {})
     try:
-        parts = _both(folder)
+        parts = _parts(folder, known)
     except DataError as error:
         return Available(name, f"damaged: {error}", {})
     paths = (shard.path for shards in parts.values() for shard in shards)

@@ -1,10 +1,11 @@
 """Reads a folder that tensorflow-datasets prepared, without TensorFlow.
 
-A folder `NAME/VERSION` holds dataset_info.json, features.json and the shards. Whoever
-prepared it (TFDS, ghostjax, a sampled subset), its splits are read as they are, in the
-order of the records, which is TFDS's. TFDS's own reader goes through its feature tree,
-0.14 ms of CPU an image; we parse the records and hand the PNGs to Pillow, 0.04 ms
-(MNIST, tfds 4.9.10, Pillow 13; threads gain nothing on images this small).
+A folder `NAME/VERSION` (`NAME/CONFIG/VERSION` where TFDS has several of a name) holds
+dataset_info.json, features.json and the shards. Whoever prepared it (TFDS, ghostjax, a
+sampled subset), its splits are read as they are, in the order of the records, which is
+TFDS's. TFDS's own reader goes through its feature tree, 0.14 ms of CPU an image; we
+parse the records and hand the PNGs to Pillow, 0.04 ms (MNIST, tfds 4.9.10, Pillow 13;
+threads gain nothing on images this small).
 """
 
 import io
@@ -16,46 +17,35 @@ import numpy as np
 
 from ghostjax import files
 from ghostjax.data.catalog import DataError, Info
+from ghostjax.data.dataset import Split
 from ghostjax.data.shards import damaged, read_records
 
 __all__ = [
-    "Dataset",
     "Shard",
-    "Split",
     "class_names",
+    "described",
     "find",
+    "names",
     "read_split",
-    "require",
     "shards",
 ]
 
 _MODES = {1: "L", 3: "RGB"}  # Pillow's, by channels
 
 
-class Split(NamedTuple):
-    """Images and their labels; NumPy, on the host."""
-
-    images: np.ndarray  # uint8 [N, H, W, C]
-    labels: np.ndarray  # int32 [N]
-
-
-class Dataset(NamedTuple):
-    """A data set, whole, on the host."""
-
-    name: str
-    train: Split
-    test: Split
-    class_names: tuple[str, ...]
-    source: str
-    """Where it came from: "prepared mnist/3.0.1", "embedded"."""
-
-
 class Shard(NamedTuple):
     """One file of records."""
 
     path: Path
-    count: int  # records it must hold
+    count: int  # type: ignore[assignment]  # records in it; hides tuple.count
     file_format: str
+
+
+def names(root: Path) -> list[str]:
+    """The names of all that is prepared, "mnist" or "emnist/letters", sorted."""
+    patterns = (f"{levels}/*/dataset_info.json" for levels in ("*", "*/*"))
+    infos = (path for pattern in patterns for path in root.glob(pattern))
+    return sorted({path.parent.parent.relative_to(root).as_posix() for path in infos})
 
 
 def find(root: Path, name: str, version: str) -> Path | None:
@@ -72,43 +62,100 @@ def shards(folder: Path) -> dict[str, list[Shard]]:
       DataError: dataset_info.json is damaged.
     """
     path = folder / "dataset_info.json"
+    info = _read(path)
     try:
-        info = files.read_json(path)
         return {
             split["name"]: list(_shards(folder, info, split))
             for split in info["splits"]
         }
-    except files.FileError as error:
-        if isinstance(error.__cause__, OSError):
-            raise DataError(str(error)) from error
-        raise damaged(path, str(error.__cause__)) from error
     except (ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise damaged(path, reason) from error
 
 
-def require(split: Split, info: Info) -> None:
-    """Refuses arrays that are not a split of the data set.
+def described(folder: Path) -> Info:
+    """What lies with the data says of them: features.json, and the labels' names.
+
+    The image and the label are the only ones of their kind among the features, or those
+    that dataset_info.json calls supervised.
 
     Raises:
-      ValueError: other types or shapes than `Split`'s and `info`'s, or a label that is
-        no class.
+      DataError: a file is damaged, or these are no images with a fixed shape, of bytes
+        in one or three channels, and labels of two classes or more.
     """
-    images, labels = split
-    good = (
-        images.dtype == np.uint8
-        and labels.dtype == np.int32
-        and images.shape == (len(labels), *info.shape)
+    path = folder / "features.json"
+    features = _read(path)
+    try:
+        features = features["featuresDict"]["features"]
+        image, label = _supervised(folder, features)
+        shape = _image_shape(features[image]["image"])
+        classes = int(features[label]["classLabel"].get("numClasses", 0))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
+    except ValueError as error:
+        raise DataError(f"{folder} cannot be used: {error}") from error
+    known = Info(
+        shape=shape,
+        class_names=tuple(map(str, range(classes))),
+        version=folder.name,
+        features=(image, label),
     )
-    if not good:
+    return known._replace(class_names=class_names(folder, known))
+
+
+def _supervised(folder: Path, features: Any) -> tuple[str, str]:
+    """The names of the image and of the label."""
+    kinds = {
+        kind: [name for name, feature in features.items() if kind in feature]
+        for kind in ("image", "classLabel")
+    }
+    images, labels = kinds.values()
+    if len(images) == len(labels) == 1:
+        return images[0], labels[0]
+    keys = _read(folder / "dataset_info.json").get("supervisedKeys", {})
+    items = [item.get("featureKey") for item in keys.get("tuple", {}).get("items", [])]
+    if len(items) == 2 and items[0] in images and items[1] in labels:
+        return items[0], items[1]
+    raise ValueError(
+        f"its images are {', '.join(images) or 'none'} and its labels "
+        f"{', '.join(labels) or 'none'}: one of each is wanted"
+    )
+
+
+def _image_shape(feature: Any) -> tuple[int, int, int]:
+    """[H, W, C] of an image feature.
+
+    Raises:
+      ValueError: it is not fixed, or not one of images of bytes, grey or RGB.
+    """
+    dimensions = [int(side) for side in feature["shape"].get("dimensions", ())]
+    words = " x ".join("?" if side < 1 else str(side) for side in dimensions)
+    if len(dimensions) != 3 or min(dimensions) < 1:
         raise ValueError(
-            f"images {images.dtype} {images.shape}, labels {labels.dtype} "
-            f"{labels.shape}: wanted are uint8 [N, {', '.join(map(str, info.shape))}] "
-            "and int32 [N]"
+            f"its images have no fixed shape ({words or 'none'}): write them into "
+            "folders, and load these by data.folder and data.size"
         )
-    if labels.size and not 0 <= labels.min() <= labels.max() < info.classes:
-        strange = labels.max() if labels.min() >= 0 else labels.min()
-        raise ValueError(f"label {strange} of {info.classes} classes")
+    height, width, channels = dimensions
+    if channels not in _MODES or feature.get("dtype") != "uint8":
+        raise ValueError(
+            f"its images are {feature.get('dtype')} {words}: uint8 with 1 or 3 "
+            "channels is wanted"
+        )
+    return height, width, channels
+
+
+def _read(path: Path) -> Any:
+    """A JSON file.
+
+    Raises:
+      DataError: it is not there, or damaged.
+    """
+    try:
+        return files.read_json(path)
+    except files.FileError as error:
+        if isinstance(error.__cause__, OSError):
+            raise DataError(str(error)) from error
+        raise damaged(path, str(error.__cause__)) from error
 
 
 def read_split(parts: list[Shard], info: Info) -> Split:
@@ -142,7 +189,7 @@ def class_names(folder: Path, info: Info) -> tuple[str, ...]:
     Raises:
       DataError: there are more or fewer than the data set has classes.
     """
-    path = folder / "label.labels.txt"
+    path = folder / f"{info.features[1]}.labels.txt"
     if not path.is_file():
         return info.class_names
     try:
@@ -188,8 +235,9 @@ def _decode(record: bytes, info: Info) -> tuple[np.ndarray, int]:
         features = tf_example_pb2.Example.FromString(record).features.feature
     except DecodeError as error:
         raise ValueError("not a tf.train.Example") from error
-    data = io.BytesIO(features["image"].bytes_list.value[0])
-    label = features["label"].int64_list.value[0]
+    image_name, label_name = info.features
+    data = io.BytesIO(features[image_name].bytes_list.value[0])
+    label = features[label_name].int64_list.value[0]
     height, width, channels = info.shape
     with Image.open(data, formats=("PNG", "JPEG")) as image:
         if (image.mode, image.size) != (_MODES[channels], (width, height)):

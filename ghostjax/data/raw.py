@@ -15,6 +15,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -194,7 +195,7 @@ def _zip_tree(
             if name.lower().endswith(".zip"):
                 yield from _zip_tree(place, io.BytesIO(archive.read(name)))
             else:
-                yield name, lambda name=name: archive.read(name)
+                yield name, partial(archive.read, name)
     except (zipfile.BadZipFile, OSError, zlib.error) as error:
         raise _damaged(place, str(error)) from error
 

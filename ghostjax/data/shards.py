@@ -74,7 +74,7 @@ def masked_crc32c(pieces: list[bytes]) -> np.ndarray:
     Byte by byte, but of thousands of pieces at once: longest first, so that those that
     still have a byte at some place are always the first so many.
     """
-    table = np.arange(256, dtype=np.uint32)
+    table: np.ndarray = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = (table >> 1) ^ np.where(table & 1, np.uint32(_POLYNOMIAL), np.uint32(0))
     lengths = np.array([len(piece) for piece in pieces], np.int64)

@@ -258,6 +258,45 @@ def test_svhn_extra_is_prepared_if_at_hand(source, tmp_path):
     assert [split["name"] for split in splits] == ["train", "test", "extra"]
 
 
+def test_any_prepared_set_of_images_is_read_by_name(tmp_path):
+    """As TFDS itself prepares and describes it, whatever its features are called."""
+    import tensorflow_datasets as tfds
+
+    content = {split: drawn(split, 6, 8, 3) for split in SIZES}
+
+    class Shapes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        name, VERSION = "shapes", tfds.core.Version("2.1.0")
+
+        def _info(self):
+            kinds = {
+                "picture": tfds.features.Image(shape=(6, 8, 3)),
+                "kind": tfds.features.ClassLabel(names=list("abcdefghij")),
+                "about": tfds.features.Text(),
+            }
+            known = tfds.features.FeaturesDict(kinds)
+            return tfds.core.DatasetInfo(builder=self, features=known)
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples(split) for split in SIZES}
+
+        def _generate_examples(self, split):
+            for row, (image, label) in enumerate(zip(*content[split], strict=True)):
+                picture = Image.fromarray(image)
+                yield row, {"picture": picture, "kind": label, "about": f"no. {row}"}
+
+    builder = Shapes(data_dir=tmp_path, file_format="array_record")
+    builder.download_and_prepare()
+    dataset = data.load("shapes", data_dir=tmp_path)
+    assert dataset.class_names == tuple("abcdefghij")
+    assert dataset.source == "prepared shapes/2.1.0"
+    for split in SIZES:
+        assert_same_images(getattr(dataset, split), content[split])
+        for row, example in enumerate(builder.as_data_source(split)):
+            images, labels = getattr(dataset, split)
+            np.testing.assert_array_equal(images[row], example["picture"])
+            assert labels[row] == example["kind"]
+
+
 def test_already_prepared(source, tmp_path):
     write_mnist(source)
     folder = data.prepare("mnist", data_dir=tmp_path, source=source)

@@ -39,24 +39,28 @@ def mnist(request, tmp_path):
     return write_prepared(tmp_path / "tfds", request.param)
 
 
-def write_prepared(root, file_format="array_record", version="3.0.1"):
-    """Writes mnist as TFDS lays it out; returns (root, images and labels by split)."""
+def write_prepared(
+    root, file_format="array_record", version="3.0.1", name="mnist", counts=COUNTS
+):
+    """Writes mnist as TFDS lays it out, or another data set like it; returns (root,
+    images and labels by split)."""
     draw = np.random.default_rng(7)
-    folder = root / "mnist" / version
+    folder = root / name / version
     folder.mkdir(parents=True)
     content, splits = {}, []
-    for split, lengths in COUNTS.items():
+    word = name.split("/")[0]
+    for split, lengths in counts.items():
         images = draw.integers(0, 256, (sum(lengths), 28, 28, 1), np.uint8)
         labels = draw.integers(0, 10, sum(lengths)).astype(np.int32)
         content[split] = (images, labels)
         examples = [example(*pair) for pair in zip(images, labels, strict=True)]
         for index, length in enumerate(lengths):
-            name = f"mnist-{split}.{file_format}-{index:05d}-of-{len(lengths):05d}"
-            write_shard(folder / name, examples[:length], file_format)
+            file = f"{word}-{split}.{file_format}-{index:05d}-of-{len(lengths):05d}"
+            write_shard(folder / file, examples[:length], file_format)
             del examples[:length]
         shard_lengths = [str(length) for length in lengths]
         splits.append({"name": split, "shardLengths": shard_lengths})
-    info = {"name": "mnist", "fileFormat": file_format, "splits": splits}
+    info = {"name": word, "fileFormat": file_format, "splits": splits}
     (folder / "dataset_info.json").write_text(json.dumps(info))
     return root, content
 
@@ -146,6 +150,121 @@ def test_class_names_lie_with_the_data(tmp_path):
     names.write_text("a\nb")
     with pytest.raises(data.DataError, match="label.labels.txt is damaged .2 names"):
         data.load("mnist", data_dir=root)
+
+
+def features(shape=(28, 28, 1), dtype="uint8", classes=10, **more):
+    """features.json of images and labels, and of more features."""
+    image = {"shape": {"dimensions": list(map(str, shape))}, "dtype": dtype}
+    known = {
+        "image": {"image": image},
+        "label": {"classLabel": {"numClasses": classes}},
+    }
+    return {"featuresDict": {"features": {**known, **more}}}
+
+
+def write_json(root, name, file, content):
+    (path,) = root.glob(f"{name}/*/dataset_info.json")
+    (path.parent / file).write_text(json.dumps(content))
+    return path.parent
+
+
+@pytest.mark.parametrize("name", ["fashion", "emnist/letters"])
+def test_what_tfds_has_prepared_is_read_by_name(name, tmp_path, caches):
+    root, content = write_prepared(tmp_path / "tfds", "tfrecord", "1.2.3", name)
+    more = {"id": {"text": {}}, "index": {"tensor": {}}}
+    folder = write_json(root, name, "features.json", features(**more))
+    for _ in range(2):
+        dataset = data.load(name, data_dir=root)
+        assert_holds(dataset, content)
+    assert (dataset.name, dataset.source) == (name, f"prepared {name}/1.2.3")
+    assert dataset.class_names == tuple("0123456789")
+    assert len(list(caches.iterdir())) == 1
+    known = data.info(name, data_dir=root)
+    assert (known.shape, known.classes, known.version) == ((28, 28, 1), 10, "1.2.3")
+    (folder / "label.labels.txt").write_text("\n".join("abcdefghij"))
+    assert data.load(name, data_dir=root).class_names == tuple("abcdefghij")
+    listed = {entry.name: entry[1:] for entry in data.available(root)}
+    assert list(listed) == [*DATASETS, name]
+    assert listed[name] == ("prepared", {"train": 5, "test": 4})
+    with pytest.raises(data.DataError, match=f"did you mean '{name}'.*looked for in"):
+        data.load(f"{name}s", data_dir=root)
+    assert data.prepare(name, data_dir=root) == folder
+
+
+def test_the_features_are_found_by_what_they_are(tmp_path):
+    """The only ones of their kind, else those that TFDS calls supervised."""
+    root, content = write_prepared(tmp_path, name="fine")
+    label = {"classLabel": {"numClasses": "3"}}
+    write_json(root, "fine", "features.json", features(coarse=label))
+    with pytest.raises(data.DataError) as error:
+        data.load("fine", data_dir=root)
+    assert "its images are image and its labels label, coarse: one" in str(error.value)
+    info = json.loads((root / "fine" / "3.0.1" / "dataset_info.json").read_text())
+    items = [{"featureKey": "image"}, {"featureKey": "label"}]
+    write_json(
+        root,
+        "fine",
+        "dataset_info.json",
+        {**info, "supervisedKeys": {"tuple": {"items": items}}},
+    )
+    assert_holds(data.load("fine", data_dir=root), content)
+
+
+def test_where_tfds_knows_no_test_split(tmp_path):
+    counts = {"train": [3, 2], "validation": [4]}
+    root, content = write_prepared(tmp_path, name="fashion", counts=counts)
+    write_json(root, "fashion", "features.json", features())
+    dataset = data.load("fashion", data_dir=root)
+    assert_holds(dataset, {**content, "test": content["validation"]})
+    assert dataset.source == "prepared fashion/3.0.1, its validation split as test"
+
+    root, content = write_prepared(tmp_path, name="alone", counts={"train": [60]})
+    write_json(root, "alone", "features.json", features())
+    dataset = data.load("alone", data_dir=root)
+    assert dataset.source.endswith(
+        "alone/3.0.1, a fifth of each class held out as test"
+    )
+    images, labels = content["train"]
+    counts = np.bincount(labels)
+    np.testing.assert_array_equal(
+        np.bincount(dataset.test.labels), np.maximum(np.rint(counts / 5), 1)
+    )
+    both = np.concatenate([dataset.train.images, dataset.test.images])
+    assert {image.tobytes() for image in both} == {x.tobytes() for x in images}
+    listed = {entry.name: entry.counts for entry in data.available(tmp_path)}
+    assert listed["alone"] == {"train": 60}
+
+
+UNREADABLE = {
+    "shape": (features((-1, -1, 3)), "its images have no fixed shape (? x ? x 3): wri"),
+    "no shape": (features(()), "its images have no fixed shape (none)"),
+    "channels": (features((28, 28, 4)), "its images are uint8 28 x 28 x 4: uint8 with"),
+    "dtype": (features(dtype="float32"), "its images are float32 28 x 28 x 1: uint8"),
+    "texts": (
+        {"featuresDict": {"features": {"text": {"text": {}}}}},
+        "its images are none and its labels none: one of each is wanted",
+    ),
+    "old": ({"type": "FeaturesDict", "content": "{}"}, "features.json is damaged (Key"),
+    "a list": ([], "features.json is damaged (TypeError"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_what_is_no_data_set_of_images_is_named(case, tmp_path):
+    content, said = UNREADABLE[case]
+    root, _ = write_prepared(tmp_path, name="fashion")
+    write_json(root, "fashion", "features.json", content)
+    with pytest.raises(data.DataError) as error:
+        data.load("fashion", data_dir=root)
+    assert said in str(error.value) and "\n" not in str(error.value), error.value
+    assert str(root / "fashion" / "3.0.1") in str(error.value)
+    assert [entry.name for entry in data.available(root)] == list(DATASETS)
+
+
+def test_features_json_must_be_there(tmp_path):
+    root, _ = write_prepared(tmp_path, name="fashion")
+    with pytest.raises(data.DataError, match="features.json cannot be read: No such"):
+        data.load("fashion", data_dir=root)
 
 
 def test_unknown_name():
@@ -329,8 +448,9 @@ def test_digits_are_the_bicubic_enlargement():
     # Pillow resizes rows first and keeps bytes in between.
     rows = np.clip(np.rint(np.rint(bundle.images * 255 / 16) @ weights.T), 0, 255)
     expected = np.clip(weights @ rows, 0, 255)
-    images = np.concatenate([part.images for part in data.load("digits")[1:3]])
-    labels = np.concatenate([part.labels for part in data.load("digits")[1:3]])
+    dataset = data.load("digits")
+    splits = zip(dataset.train, dataset.test, strict=True)
+    images, labels = (np.concatenate(parts) for parts in splits)
     # Order-free: every published image, with its label, within rounding of one of ours.
     for label in range(10):
         ours = images[labels == label].reshape(-1, 784).astype(float)
