@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ghostjax import __version__, config
-from ghostjax.config import grid, sections
+from ghostjax.config import grid, locate, named, sections
 from ghostjax.experiments import device
 from ghostjax.fields import Record
 from ghostjax.registry import FAMILIES
@@ -71,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         option = f"--{name.replace('_', '-')}"
         cut.add_argument(option, type=float, metavar="X", help=what)
     for command in (run, cut):
-        command.add_argument("config", type=Path, help="a TOML file, as in configs/")
+        command.add_argument(
+            "config", help="a TOML file, or a name that `ghostjax configs` lists"
+        )
         command.add_argument(
             "--output", type=Path, default=Path("runs"), help="default: runs"
         )
@@ -85,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     networks.add_argument("name", nargs="?", help="one network; default: a summary")
     commands.add_parser("doctor", help="versions, devices, data: what would run here")
     configs = commands.add_parser("configs", help="the experiments at hand")
-    configs.add_argument("folder", type=Path, nargs="?", default=Path("configs"))
+    configs.add_argument(
+        "folder", type=Path, nargs="?", help="default: those that come with ghostjax"
+    )
     report = commands.add_parser("report", help="rebuild a report, or compare runs")
     report.add_argument("runs", type=Path, nargs="+", help="finished run folders")
     report.add_argument("--output", type=Path, default=Path("comparison"))
@@ -97,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(
     options: argparse.Namespace, overrides: Sequence[str], console: Console
 ) -> None:
-    chosen = override_all(grid.load(options.config), overrides)
+    chosen = override_all(grid.load(locate(options.config)), overrides)
     from ghostjax import runtime
     from ghostjax.experiments import comparison
 
@@ -119,7 +123,7 @@ def _run(
 def _partition(
     options: argparse.Namespace, overrides: Sequence[str], console: Console
 ) -> None:
-    chosen = override_all(grid.load(options.config), overrides)
+    chosen = override_all(grid.load(locate(options.config)), overrides)
     named = {name: getattr(options, name) for name in device.LIMITS}
     limits = {name: value for name, value in named.items() if value is not None}
     from ghostjax import runtime
@@ -158,7 +162,8 @@ def override(tree: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
     Raises:
       ValueError: an unknown member or preset, or a word without its value.
     """
-    stated, chosen = _stated(words), {}
+    stated = _stated(words)
+    chosen: dict[str, Any] = {}
     for family in FAMILIES:  # a name and a preset decide on the other keys
         for key in (f"{family}.name", f"{family}.preset"):
             if key in stated:
@@ -196,14 +201,16 @@ def _form(values: Mapping[str, Any]) -> sections.Config:
     filled = {**vars(sections.Config()), **values}
     for key, record in filled.items():
         if isinstance(record, Record):
-            cls = _unchecked(type(record), tuple(FAMILIES.get(key, ())))
+            kind: type = type(record)  # mypy takes a `type[...]` for unhashable
+            cls = _unchecked(kind, tuple(FAMILIES.get(key, ())))
             stated = {field.name: getattr(record, field.name) for field in fields(cls)}
             filled[key] = cls(**stated)
-    return _unchecked(sections.Config)(**filled)
+    form: sections.Config = _unchecked(sections.Config)(**filled)
+    return form
 
 
 @cache
-def _unchecked(cls: type[Record], names: tuple[str, ...] = ()) -> type[Record]:
+def _unchecked(cls: Any, names: tuple[str, ...] = ()) -> Any:
     """The class of a record without the checks that `config.build` makes; its `name`
     may be any of these."""
     body = {"__doc__": cls.__doc__, "__post_init__": lambda record: None}
@@ -278,22 +285,23 @@ def _doctor(options: argparse.Namespace, console: Console) -> None:
 
 
 def _configs(options: argparse.Namespace, console: Console) -> None:
-    if not options.folder.is_dir():
-        raise ValueError(f"no folder {options.folder}: give the one that holds configs")
-    for path in sorted(options.folder.glob("*.toml")):
+    folder = options.folder or named.folder()
+    if not folder.is_dir():
+        raise ValueError(f"no folder {folder}: give the one that holds configs")
+    for path in sorted(folder.glob("*.toml")):
         grid.load(path)  # a config that does not load is named here
         header = [
             line[1:].strip()
             for line in path.read_text().splitlines()
             if line.startswith("#")
         ]
-        console.print(f"[bold]{path}[/bold]", highlight=False)
+        title = path if options.folder else path.stem
+        console.print(f"[bold]{title}[/bold]", highlight=False)
         for line in header:
             console.print(f"  {line}", highlight=False, markup=False)
 
 
 def _report(options: argparse.Namespace, console: Console) -> None:
-
     if len(options.runs) == 1:
         page = write_report(options.runs[0])
     else:

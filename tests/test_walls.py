@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +21,7 @@ FLOORS = [
     ["config", "models", "data"],
     ["training"],
     ["base"],
-    ["training.classifier", "stego", "defenses", "attacks"],
+    ["training.classifier", "stego", "defenses", "attacks", "own"],
     ["evaluation"],
     ["report"],
     ["experiments"],
@@ -50,10 +51,19 @@ def modules() -> dict[str, Path]:
 
 
 @cache
+def tree_of(name: str) -> ast.Module:
+    return ast.parse(modules()[name].read_text())
+
+
+@cache
 def imports(name: str, lazy: bool = True) -> frozenset[str]:
-    """The modules of ghostjax that a module imports; with `lazy`, in functions too."""
-    tree, found = ast.parse(modules()[name].read_text()), set()
-    for node in ast.walk(tree) if lazy else tree.body:
+    """The modules of ghostjax that a module imports; with `lazy`, in functions too.
+
+    What is imported for type checkers alone is not imported.
+    """
+    found = set()
+    body = [node for node in tree_of(name).body if not for_type_checkers(node)]
+    for node in ast.walk(ast.Module(body, [])) if lazy else body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
             "ghostjax"
         ):
@@ -62,6 +72,10 @@ def imports(name: str, lazy: bool = True) -> frozenset[str]:
                 inner = f"{above}.{alias.name}".removeprefix(".")
                 found.add(inner if inner in modules() else above)
     return frozenset(found - {""})
+
+
+def for_type_checkers(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def floor(name: str) -> int:
@@ -116,11 +130,19 @@ def test_walls(room, unseen):
             assert not seen, name
 
 
+@cache
+def loaded_with_config_and_report() -> set[str]:
+    names = [f"ghostjax.{n}" if n else "ghostjax" for n in modules() if bare(n)]
+    code = f"import sys, {', '.join(names)}; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
 @pytest.mark.parametrize("package", ["jax", "orbax", "flax"])
 def test_config_and_report_import_no(package):
-    names = [f"ghostjax.{n}" if n else "ghostjax" for n in modules() if bare(n)]
-    code = f"import sys, {', '.join(names)}; sys.exit({package!r} in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert "ghostjax.report.page" in loaded_with_config_and_report()
+    assert package not in loaded_with_config_and_report()
 
 
 def bare(name: str) -> bool:
@@ -136,22 +158,23 @@ def bare(name: str) -> bool:
     ],
 )
 def test_one_room_names(words, room):
-    for name, path in modules().items():
-        code = "\n".join(ast.unparse(node) for node in statements(path))
+    for name in modules():
         if name != room:
-            assert not [word for word in words if word in code], name
+            assert not [word for word in words if word in named(name)], name
+    assert all(word in named(room) for word in words), "the room itself names them"
 
 
-def statements(path: Path):
-    """The statements of a file, docstrings left out."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import | ast.ImportFrom | ast.Attribute | ast.Name):
-            yield node
+@cache
+def named(name: str) -> str:
+    """What a module imports and names, line by line; docstrings are left out."""
+    kinds = ast.Import | ast.ImportFrom | ast.Attribute | ast.Name
+    nodes = (node for node in ast.walk(tree_of(name)) if isinstance(node, kinds))
+    return "\n".join(map(ast.unparse, nodes))
 
 
 @pytest.mark.parametrize("name", sorted(n for n in modules() if n != "__main__"))
 def test_every_module_says_what_is_public(name):
-    tree = ast.parse(modules()[name].read_text())
+    tree = tree_of(name)
     assert ast.get_docstring(tree), "a module says what it is"
     public = set()
     for node in tree.body:
@@ -176,6 +199,14 @@ def test_tests_mirror_the_house():
     assert {p.name for p in HOME.iterdir() if (p / "__init__.py").is_file()} == ROOMS
 
 
+def test_a_wheel_holds_every_room_and_the_configs():
+    project = tomllib.loads((HOME.parent / "pyproject.toml").read_text())
+    packages = set(project["tool"]["setuptools"]["packages"])
+    assert packages == {"ghostjax", "ghostjax.configs"} | {
+        f"ghostjax.{r}" for r in ROOMS
+    }
+
+
 def test_ghostjax_shows_its_names_without_jax():
     code = "import ghostjax, sys; print(*dir(ghostjax)); sys.exit('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -186,6 +217,13 @@ def test_ghostjax_shows_its_names_without_jax():
 @pytest.mark.parametrize("name", ghostjax.__all__)
 def test_public_names_are_there(name):
     assert getattr(ghostjax, name) is not None
+
+
+def test_type_checkers_see_the_public_names():
+    (block,) = filter(for_type_checkers, tree_of("").body)
+    seen = {a.asname: f"{n.module}.{a.name}" for n in block.body for a in n.names}
+    functions = {name: f"{at}.{name}" for name, at in ghostjax._FUNCTIONS.items()}
+    assert seen == ghostjax._MODULES | functions
 
 
 def test_no_other_name_is_there():

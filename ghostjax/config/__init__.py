@@ -1,6 +1,7 @@
 """What an experiment is: its sections, read from TOML, laid over each other, built; and
 `grid`, many of them from one file. Imports no jax."""
 
+from ghostjax.config.named import locate
 from ghostjax.config.sections import Config
 from ghostjax.config.toml import (
     build,
@@ -9,6 +10,7 @@ from ghostjax.config.toml import (
     nested,
     overlay,
     read,
+    record,
     records,
     to_toml,
 )
@@ -17,10 +19,12 @@ __all__ = [
     "Config",
     "build",
     "load",
+    "locate",
     "merge",
     "nested",
     "overlay",
     "read",
+    "record",
     "records",
     "to_toml",
 ]

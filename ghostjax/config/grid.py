@@ -75,7 +75,8 @@ def load(path: Path) -> Sweep:
         return Sweep(name=single.name, keys=(), members=(single,), trees=(tree,))
     joint = [Variant()] if variants is None else _variants(variants, where)
     common = {} if axes is None else _axes(axes, where)
-    members, trees, keys = [], [], {}
+    members, trees = [], []
+    keys: dict[str, None] = {}
     for variant in joint:
         for patches in _layers(variant, common, where):
             keys |= {key: None for patch in patches for key, _ in _leaves(patch)}
@@ -184,7 +185,10 @@ def _layers(
 
 
 def _member(
-    tree: Mapping[str, Any], patches: Sequence[Mapping], label: str, where: str
+    tree: Mapping[str, Any],
+    patches: Sequence[Mapping[str, Any]],
+    label: str,
+    where: str,
 ) -> tuple[Config, Mapping[str, Any]]:
     """A member and the tree that it is built from."""
     for patch in patches:

@@ -10,11 +10,19 @@ from typing import Literal
 from ghostjax.attacks.records import NoDenoise, Rmle
 from ghostjax.defenses.records import Ghost
 from ghostjax.fields import Record, seed, static
-from ghostjax.records import AttackRecord, DefenseRecord, Member, Trained
+from ghostjax.records import AttackRecord, DefenseRecord, StegoRecord, Trained
 from ghostjax.registry import FAMILIES
 from ghostjax.stego.records import Lsb
 
-__all__ = ["Attacker", "Config", "Data", "Device", "Target"]
+__all__ = [
+    "Attacker",
+    "Config",
+    "Data",
+    "Device",
+    "OwnTarget",
+    "Target",
+    "TargetRecord",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +30,12 @@ class Data(Record):
     """Which images, and which of their labels are sensitive."""
 
     name: str = "digits"
-    """digits (embedded), mnist, cifar10, gtsrb or svhn_cropped."""
+    """digits (embedded), mnist, cifar10, gtsrb, svhn_cropped, what else TFDS has
+    prepared, or a name for what is in `folder`."""
+    folder: str = static("", added="")
+    """Of images of your own: one folder a class, or `train` and `test` of such."""
+    size: tuple[int, ...] = static((), added=())
+    """Height and width that these are resized to; empty: all are of one size."""
     gamma: str = "2:8"
     """n_s : n_c, sensitive to public labels."""
     sensitive_labels: tuple[int, ...] = ()
@@ -30,10 +43,30 @@ class Data(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target(Trained):
-    """The network under attack and how it is trained (GHOST Table II)."""
+class TargetRecord(Record):
+    """Of the network under attack."""
 
     network: str = "cnn2"
+
+    @property
+    def seed(self) -> int:
+        """Of its training; a field of one that is trained."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnTarget(TargetRecord):
+    """A network of one's own, which comes trained; see `own.network`."""
+
+    version: str = "1"
+    digest: str = ""
+    """Of its variables."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target(TargetRecord, Trained):
+    """The network under attack and how it is trained (GHOST Table II)."""
+
     epochs: int = static(20, least=1)
     batch_size: int = static(256, least=1)
     seed: int = seed(0)
@@ -56,6 +89,11 @@ class Attacker(Record):
     """Its own images: train (the target's), held_out (test images it does not attack),
     noise (no images at hand: standard Gaussian normalised pixels), or the name of a
     data set of the same shape."""
+
+    @property
+    def public_data(self) -> str:
+        """The name of the data set that its images are; empty: they are of no other."""
+        return "" if self.public in ("train", "held_out", "noise") else self.public
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +129,8 @@ class Config(Record):
     seed: int = 0
     """Draws the sensitive labels, the pairs, the retraining and the attack."""
     data: Data = field(default_factory=Data)
-    target: Target = field(default_factory=Target)
-    stego: Member = field(default_factory=Lsb)
+    target: TargetRecord = field(default_factory=Target)
+    stego: StegoRecord = field(default_factory=Lsb)
     defense: DefenseRecord = field(default_factory=Ghost)
     attacker: Attacker = field(default_factory=Attacker)
     attack: AttackRecord = field(default_factory=Rmle)

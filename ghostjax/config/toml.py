@@ -23,7 +23,7 @@ import tomli_w
 
 from ghostjax import fields
 from ghostjax.attacks.records import PRESETS, Search
-from ghostjax.config.sections import Config
+from ghostjax.config.sections import Config, OwnTarget, Target, TargetRecord
 from ghostjax.fields import NO_LIMITS, Range, Record
 from ghostjax.names import unknown
 from ghostjax.registry import FAMILIES
@@ -36,6 +36,7 @@ __all__ = [
     "nested",
     "overlay",
     "read",
+    "record",
     "records",
     "to_toml",
 ]
@@ -111,8 +112,10 @@ def overlay(below: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any
     merged = dict(below)
     for key, value in table.items():
         old = merged.get(key)
-        deep = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = overlay(old, value) if deep else value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[key] = overlay(old, value)
+        else:
+            merged[key] = value
     return merged
 
 
@@ -142,6 +145,24 @@ def records(tree: Mapping[str, Any], where: str = "config") -> dict[str, Any]:
     and its values outside sections."""
     with _at(where):
         return _values(Config, tree)
+
+
+def record(cls: type[Record], table: Mapping[str, Any], section: str) -> Record:
+    """The record of a table: what it states, over its preset, over the defaults.
+
+    Args:
+      cls: of the record.
+      table: key -> value, as TOML has them.
+      section: the table's name, which opens the message of an error.
+
+    Raises:
+      ValueError: an unknown key, a wrong type, an impossible value.
+    """
+    values = _values(cls, table, section)
+    if issubclass(cls, Search):
+        values = {**PRESETS.get(values.get("preset", cls.preset), {}), **values}
+    with _at(f"[{section}]"):  # what is wrong with values that are good by themselves
+        return cls(**values)
 
 
 def to_toml(config: Config) -> str:
@@ -192,26 +213,28 @@ def _values(
         elif not isinstance(value, Mapping):
             raise ValueError(f"{label} = {value!r}: write a table, [{label}]")
         elif key in FAMILIES and cls is Config:
-            values[key] = _record(_chosen(key, value), value, label)
+            values[key] = record(_chosen(key, value), value, label)
         else:
-            values[key] = _record(hint, value, label)
+            values[key] = record(_section(hint, value), value, label)
     return values
+
+
+def _section(hint: type[Record], table: Mapping[str, Any]) -> type[Record]:
+    """The record of a section; a target with a digest is a network of one's own."""
+    if hint is TargetRecord:
+        return OwnTarget if "digest" in table else Target
+    return hint
 
 
 def _chosen(family: str, table: Mapping[str, Any]) -> type[Record]:
     """The record of the member that a family's table names, or of the default one."""
     name = table.get("name", getattr(_DEFAULTS, family).name)
+    if "digest" in table and name not in FAMILIES[family]:
+        raise ValueError(
+            f"{family}.name = {name!r} is somebody's own and not registered in this "
+            "process: register it in Python (ghostjax.own) before the config is read"
+        )
     return FAMILIES[family].record(_typed(name, str, f"{family}.name"))
-
-
-def _record(cls: type[Record], table: Mapping[str, Any], section: str) -> Record:
-    """The record of a table: what it states, over its preset, over the defaults."""
-    values = _values(cls, table, section)
-    presets = _presets(cls)
-    if presets:
-        values = {**presets.get(values.get("preset", cls.preset), {}), **values}
-    with _at(f"[{section}]"):  # what is wrong with values that are good by themselves
-        return cls(**values)
 
 
 def _typed(value: Any, hint: Any, label: str, limits: Range = NO_LIMITS) -> Any:
