@@ -52,10 +52,9 @@ def cases(bench: Bench) -> Iterator[Case]:
     )
     yield _encoding(bench, shallow)
     if bench.size != "small":
-        yield Case("LSB through the covert branch", partial(covert_accuracy, bench))
-    for solver in bench.pick(["gd"], *[["gauss_newton", "gd", "lbfgs"]] * 2):
-        name = f"rMLE, {_STEPS} steps, {solver}"
-        yield Case(name, partial(compare_searches, bench, name, solver))
+        yield Case("NNS", partial(compare, bench, "NNS, reveal", hide_by_network))
+    for cut in cuts:
+        yield _encoding(bench, cut)
     for name in bench.pick(
         [],
         ["covert branch", "cnn4_bn", "generator", "lenet5"],
@@ -66,9 +65,10 @@ def cases(bench: Bench) -> Iterator[Case]:
             f"one step, {name}", partial(compare, bench, f"one step, {name}", step)
         )
     if bench.size != "small":
-        yield Case("NNS", partial(compare, bench, "NNS, reveal", hide_by_network))
-    for cut in cuts:
-        yield _encoding(bench, cut)
+        yield Case("LSB through the covert branch", partial(covert_accuracy, bench))
+    for solver in bench.pick(["gd"], *[["gauss_newton", "gd", "lbfgs"]] * 2):
+        name = f"rMLE, {_STEPS} steps, {solver}"
+        yield Case(name, partial(compare_searches, bench, name, solver))
 
 
 def _encoding(bench: Bench, cut: tuple[str, str]) -> Case:

@@ -35,10 +35,12 @@ def cases(bench: Bench) -> Iterator[Case]:
     grid = bench.pick(
         [("lenet5", (2,))],
         [
-            ("lenet5", (16,)),
-            ("covert branch", (16,)),
-            ("cnn4_bn", (4,)),
+            ("cnn2", (32,)),
+            ("covert branch", (64,)),
             ("lenet5", (64,)),
+            ("cnn4_bn", (4,)),
+            ("covert branch", (16,)),
+            ("lenet5", (16,)),
         ],
         [(name, (1, 4, 16, 64)) for name in ("lenet5", "cnn2", "cnn4_bn")]
         + [("covert branch", (1, 4, 16, 64))],
@@ -48,7 +50,7 @@ def cases(bench: Bench) -> Iterator[Case]:
     for name, counts in grid:
         make = partial(catalogue.TRAININGS[name], bench.pick(8, _BATCH, _BATCH))
         for count in counts:
-            for way in bench.pick("a", "dabc", "dabc"):
+            for way in bench.pick("a", "dab", "dabc"):
                 case = f"{name}, K = {count}, ({way}) {WAYS[way]}"
                 yield Case(case, partial(measure, bench, make, case, count, way))
 
