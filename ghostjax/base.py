@@ -20,7 +20,8 @@ state that the training ended in, and returns its params:
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -56,8 +57,10 @@ __all__ = [
     "average",
     "encode",
     "limit",
+    "needed",
     "per_target",
     "require_batch",
+    "require_stego",
 ]
 
 Images = Array  # float32 [B, H, W, C] in [0, 1]
@@ -68,6 +71,7 @@ Labels = Array  # int32 [B]
 Indices = Array  # int32 [n], rows of a data set
 Params = Any  # a pytree of arrays; () where nothing is learned
 Key = Array  # a typed key, jax.random.key; consumed by the function it is handed to
+Value = TypeVar("Value")
 
 
 class Cut(NamedTuple):
@@ -105,6 +109,20 @@ def require_batch(name: str, size: int, context: Context) -> None:
         )
 
 
+def require_stego(context: Context) -> "Stego":
+    """The stego method of a defense that hides.
+
+    Raises:
+      ValueError: the context has none.
+    """
+    if context.stego is None:
+        raise ValueError(
+            "the defense hides images and was given no stego method: build it with "
+            "Context(stego=...)"
+        )
+    return context.stego
+
+
 class Stego(NamedTuple):
     """A way of hiding one picture, the secret, in another, the cover.
 
@@ -127,7 +145,7 @@ class Rows(NamedTuple):
     """Some rows of a data set, padded so that their number is no shape."""
 
     rows: np.ndarray  # int32 [N], as long as the data set; those behind `count` repeat
-    count: int  # how many there are, at least 1
+    count: int  # type: ignore[assignment]  # at least 1; hides tuple.count
 
 
 class Task(NamedTuple):
@@ -212,7 +230,8 @@ def encode(
     return defense.send(params, key, images)
 
 
-class Encoder(NamedTuple):
+@dataclass(frozen=True)
+class Encoder:
     """`encode` of one defense, as a function of its arrays: equal for equal defenses,
     so that programs that were compiled for one of them serve the other."""
 
@@ -320,6 +339,20 @@ def limit(knowledge: Knowledge, needs: tuple[str, ...]) -> Knowledge:
                 f"set Knowledge({name}=...) or choose an attack without it"
             )
     return Knowledge(**{name: getattr(knowledge, name) for name in needs})
+
+
+def needed(value: Value | None) -> Value:
+    """A field of `Knowledge` that the attack needs.
+
+    Raises:
+      ValueError: it is None.
+    """
+    if value is None:
+        raise ValueError(
+            "the attack uses a field of Knowledge that is None: call its fit with "
+            "limit(knowledge, attack.needs)"
+        )
+    return value
 
 
 def per_target(hyper: Hyper, count: int) -> Hyper:

@@ -47,6 +47,7 @@ __all__ = [
     "content_hash",
     "facts",
     "narrowed",
+    "neutral",
     "seed",
     "static",
     "static_half",
@@ -107,6 +108,7 @@ class Facts(NamedTuple):
     range: Range = NO_LIMITS
     averaged: bool = False
     added: Any = MISSING
+    neutral: Any = MISSING
 
 
 def static(default: Any, *, added: Any = MISSING, **limits: float) -> Any:
@@ -127,6 +129,7 @@ def traced(
     dtype: str = "float32",
     averaged: bool = False,
     added: Any = MISSING,
+    neutral: Any = MISSING,
     **limits: float,
 ) -> Any:
     """A field that programs take as an argument.
@@ -137,9 +140,13 @@ def traced(
       averaged: a level of noise that an attacker who averages over queries divides by
         the root of their number.
       added: see `static`.
+      neutral: of a defense's strength: the value at which it changes nothing. A defense
+        whose strengths are all neutral sends what the plain edge sends, to the bit.
       limits: of `Range`.
     """
-    return _field(default, Facts("traced", dtype, Range(**limits), averaged, added))
+    return _field(
+        default, Facts("traced", dtype, Range(**limits), averaged, added, neutral)
+    )
 
 
 def switch(
@@ -148,10 +155,13 @@ def switch(
     dtype: str = "float32",
     averaged: bool = False,
     added: Any = MISSING,
+    neutral: Any = MISSING,
     **limits: float,
 ) -> Any:
     """A traced field of which programs know whether it is zero; see `traced`."""
-    return _field(default, Facts("switch", dtype, Range(**limits), averaged, added))
+    return _field(
+        default, Facts("switch", dtype, Range(**limits), averaged, added, neutral)
+    )
 
 
 def seed(default: int) -> Any:
@@ -163,7 +173,7 @@ def _field(default: Any, facts: Facts) -> Any:
     return dataclasses.field(default=default, metadata={"facts": facts})
 
 
-def facts(field: dataclasses.Field) -> Facts:
+def facts(field: dataclasses.Field[Any]) -> Facts:
     """What a field of a dataclass is."""
     return field.metadata.get("facts", Facts())
 
@@ -204,7 +214,7 @@ class Record:
 
     def __post_init__(self) -> None:
         check(self)
-        for field, hint in _typed_fields(type(self)):
+        for field, hint in _typed_fields(self):
             value = getattr(self, field.name)
             if hint in (int, float) and not isinstance(value, _Traced):
                 object.__setattr__(self, field.name, hint(value))
@@ -216,7 +226,7 @@ def check(record: Any) -> None:
     Raises:
       ValueError: names the field, its value, and what it must be.
     """
-    for field, hint in _typed_fields(type(record)):
+    for field, hint in _typed_fields(record):
         value = getattr(record, field.name)
         if value is TRACED or value is ON or isinstance(value, Record):
             continue
@@ -254,8 +264,13 @@ def _is(value: Any, kind: type) -> bool:
     return isinstance(value, kind)
 
 
+def _typed_fields(record: Any) -> list[tuple[dataclasses.Field[Any], Any]]:
+    kind: type = type(record)  # mypy takes a `type[...]` for unhashable
+    return _typed_fields_of(kind)
+
+
 @cache  # resolving the hints takes longer than all checks
-def _typed_fields(cls: type) -> list[tuple[dataclasses.Field, Any]]:
+def _typed_fields_of(cls: type) -> list[tuple[dataclasses.Field[Any], Any]]:
     hints = get_type_hints(cls)
     return [(field, hints[field.name]) for field in dataclasses.fields(cls)]
 
@@ -303,6 +318,13 @@ def averaged(record: Any, queries: int) -> Any:
     return dataclasses.replace(
         record, **{name: getattr(record, name) / queries**0.5 for name in falling}
     )
+
+
+def neutral(record: Any) -> Any:
+    """The record with all its strengths neutral; None where no field is a strength."""
+    values = {f.name: facts(f).neutral for f in dataclasses.fields(record)}
+    values = {name: value for name, value in values.items() if value is not MISSING}
+    return dataclasses.replace(record, **values) if values else None
 
 
 def narrowed(record: Record, cls: type) -> Any:

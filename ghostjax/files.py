@@ -88,7 +88,7 @@ def write_jsonl(path: Path, values: Sequence[Any]) -> None:
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays by name, not compressed; see `whole`."""
     with whole(path) as stream:
-        np.savez(stream, **arrays)
+        np.savez(stream, allow_pickle=False, **arrays)
 
 
 def write_parquet(path: Path, table: "pyarrow.Table") -> None:

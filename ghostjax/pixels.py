@@ -4,6 +4,8 @@ Floats are always made by XLA: its x / 255 and NumPy's differ in the last bit, a
 is trained on and what is attacked are to be the same pictures.
 """
 
+from typing import overload
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +26,10 @@ def _as_float(images: Array) -> Array:
     return images.astype(jnp.float32) / _WHITE
 
 
+@overload
+def as_bytes(images: np.ndarray) -> np.ndarray: ...
+@overload
+def as_bytes(images: Array) -> Array: ...
 def as_bytes(images: Array | np.ndarray) -> Array | np.ndarray:
     """Images in [0, 1] as uint8, rounded; k / 255 becomes k exactly.
 

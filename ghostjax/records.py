@@ -40,8 +40,10 @@ class Trained(Record):
 class StegoRecord(Member):
     """Of a stego method."""
 
-    seed: ClassVar[int] = 0
-    """Of its own training; a field of those that train."""
+    @property
+    def seed(self) -> int:
+        """Of its own training; a field of those that train."""
+        return 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,8 @@ class DefenseRecord(Member):
     """Whether its `send` is the plain edge, as `defenses.plain` has it."""
     perturbs: ClassVar[bool] = False
     """Whether what enters the edge is not the stego itself."""
+    random: ClassVar[bool] = False
+    """Whether what it sends depends on the key: noise, masks, draws."""
 
     cut: str = "pool1"
     """The layer after which the network is cut."""
@@ -64,5 +68,10 @@ class DefenseRecord(Member):
 class AttackRecord(Member):
     """Of an attack or of what is put around one."""
 
-    needs: ClassVar[tuple[str, ...]] = ()
-    """The fields of `base.Knowledge` that it uses."""
+    random: ClassVar[bool] = False
+    """Whether what it makes of features depends on the key that inverts them."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The fields of `base.Knowledge` that it uses."""
+        return ()

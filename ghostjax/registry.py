@@ -17,14 +17,17 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from ghostjax.attacks import records as attacks
 from ghostjax.defenses import records as defenses
 from ghostjax.fields import Record, static_half
 from ghostjax.names import unknown
-from ghostjax.records import Member
+from ghostjax.records import AttackRecord, DefenseRecord, Member, StegoRecord
 from ghostjax.stego import records as stegos
+
+if TYPE_CHECKING:  # what `build` gives; nothing here imports jax
+    from ghostjax.base import Attack, Context, Cut, Defense, Stego
 
 __all__ = [
     "DATASETS",
@@ -141,7 +144,8 @@ class Family(Table):
 
 def name_of(record: type[Member]) -> str:
     """The name that a record's class stands for."""
-    return record.__dataclass_fields__["name"].default
+    name: Any = record.__dataclass_fields__["name"].default
+    return name
 
 
 FAMILIES: dict[str, Family] = {
@@ -208,6 +212,22 @@ def add(family: str, record: type[Member], factory: str | Callable[..., Any]) ->
     FAMILIES[family].add(name_of(record), Row(record, factory))
 
 
+_Shape = tuple[int, int, int]  # H, W, C
+_Tries = attacks.Rmle | attacks.Inverse | attacks.Shadow | attacks.Direct
+
+
+@overload
+def build(record: StegoRecord, subject: _Shape, context: "Context") -> "Stego": ...
+@overload
+def build(record: DefenseRecord, subject: "Cut", context: "Context") -> "Defense": ...
+@overload
+def build(record: _Tries, subject: "Cut", context: "Context") -> "Attack": ...
+@overload
+def build(
+    record: AttackRecord, subject: "Cut", context: "Context"
+) -> "Attack | None": ...
+@overload
+def build(record: Member, subject: Any, context: "Context") -> Any: ...
 def build(record: Member, subject: Any, context: Any) -> Any:
     """The value that a record's factory makes: the same one for the same static half.
 

@@ -17,16 +17,16 @@ CHUNK = 256  # targets inverted at once
 
 
 def in_chunks(
-    attack: Attack, size: int = CHUNK, say: Callable[[str], None] = print
+    attack: Attack, at_once: int = CHUNK, say: Callable[[str], None] = print
 ) -> Attack:
-    """`attack` with at most `size` targets in memory at once.
+    """`attack` with at most `at_once` targets in memory.
 
     Where a chunk does not fit the device's memory it is halved, `say` is told, and the
     search goes on from the targets that are not done yet.
 
     Args:
       attack: any; its `invert` treats targets independently of each other.
-      size: targets at once, at least 1.
+      at_once: how many targets, at least 1.
       say: a sink for lines.
 
     Returns:
@@ -42,7 +42,7 @@ def in_chunks(
         require_finite(features)
         count = len(features)
         hyper = per_target(hyper, count)
-        done, start, now = [], 0, size
+        done, start, now = [], 0, at_once
         while start < count:
             end = min(start + now, count)
             arguments = features[start:end], _rows(hyper, start, end)

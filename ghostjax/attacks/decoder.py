@@ -13,8 +13,9 @@ hand-made decoders of transposed convolutions for two or three cuts of each netw
 """
 
 from math import ceil
+from typing import Any
 
-from ghostjax.models.chain import Chain
+from ghostjax.models.chain import Chain, Layers
 from ghostjax.models.layers import Beside, Conv, Dense, Pad, Relu, Reshape, Upsample
 
 __all__ = ["decoder", "growths"]
@@ -40,19 +41,20 @@ def decoder(
     """
     if len(feature_shape) == 1:
         small = ceil(image_shape[0] / 4), ceil(image_shape[1] / 4), width
-        layers = [
+        dense: Layers = [
             ("dense", Dense(small[0] * small[1] * width)),
             ("dense_act", Relu()),
             ("map", Reshape(small)),
         ]
-        return (*layers, *decoder(small, image_shape, width))
-    layers = []
+        return (*dense, *decoder(small, image_shape, width))
+    layers: Layers = []
     levels = growths(feature_shape, image_shape)
     for level, (rows, columns) in enumerate(levels[:-1]):
         layers += _grow(f"{level}", rows, columns, width)
         layers.append((f"double{level}", Upsample()))
     layers += [("beside", Beside(width, 3)), *_grow("", *levels[-1], width)]
-    return (*layers[:-2], ("image", Conv(image_shape[-1], layers[-2][1].size, "SAME")))
+    last: Any = layers[-2][1]  # a Conv, whose place the image's takes
+    return (*layers[:-2], ("image", Conv(image_shape[-1], last.size, "SAME")))
 
 
 def growths(
@@ -65,15 +67,20 @@ def growths(
     at all resolutions as can be, and the last one takes what is left.
 
     Args:
-      feature_shape: [h, w, ...].
-      image_shape: [H, W, ...].
+      feature_shape: [h, w, c].
+      image_shape: [H, W, C].
 
     Returns:
       One (rows, columns) for each resolution, the features' own first.
 
     Raises:
-      ValueError: a feature map larger than the image.
+      ValueError: a feature map larger than the image, or features of other axes.
     """
+    if len(feature_shape) != 3:
+        raise ValueError(
+            f"features {feature_shape} are neither a map [h, w, c] nor [values]: "
+            "reshape them in the edge"
+        )
     sides = list(zip(feature_shape[:2], image_shape[:2], strict=True))
     if any(small > large for small, large in sides):
         raise ValueError(
@@ -90,9 +97,9 @@ def growths(
     return [*levels, (left[0], left[1])]
 
 
-def _grow(name: str, rows: int, columns: int, width: int) -> list:
+def _grow(name: str, rows: int, columns: int, width: int) -> Layers:
     """Convolutions with ReLU that grow the map; one 3x3 where there is nothing to."""
-    layers = []
+    layers: Layers = []
     for part in range(max(1, ceil(max(rows, columns) / _MOST))):
         now = [min(_MOST, max(0, g - part * _MOST)) for g in (rows, columns)]
         if any(now):

@@ -35,9 +35,10 @@ from ghostjax.base import (
     Key,
     Knowledge,
     limit,
+    needed,
 )
 from ghostjax.fields import Hyper
-from ghostjax.models.chain import Chain, apply
+from ghostjax.models.chain import Chain, Layers, apply
 from ghostjax.models.layers import Conv, MaxPool, Pad, Relu, Upsample
 from ghostjax.pixels import as_bytes
 from ghostjax.training.fit import Draw, Fit, Later
@@ -83,7 +84,7 @@ def denoise(cut: Cut, record: Denoise, context: Context) -> Attack | None:
         measure=_cross_entropy if cut.image_shape[-1] == 1 else _squared_error,
     )
     attacked = partial(_attacked, in_chunks(inner), count)
-    like = jax.ShapeDtypeStruct((count, *cut.image_shape), np.uint8)
+    like: Any = jax.ShapeDtypeStruct((count, *cut.image_shape), np.uint8)
 
     @jax.jit
     def repair(variables: Any, images: Images) -> Images:
@@ -94,7 +95,7 @@ def denoise(cut: Cut, record: Denoise, context: Context) -> Attack | None:
         known = limit(knowledge, inner.needs)
         learned = yield from inner.fit(inner_key, hyper["attack"], known)
         if record.pairs == "generator":
-            pairs = _Pairs(*knowledge.perturbed_pairs)
+            pairs: Any = _Pairs(*needed(knowledge.perturbed_pairs))
         else:
             arguments = pairs_key, learned, hyper["attack"], knowledge
             pairs = Later(_Pairs(like, like), partial(attacked, *arguments))
@@ -122,7 +123,8 @@ def autoencoder(image_shape: tuple[int, int, int]) -> Chain:
     Sizes are halved upwards, 28, 14, 7, 4; on the way back a map is doubled and cropped
     to the size it had.
     """
-    sizes, layers = [image_shape[:2]], []
+    sizes: list[tuple[int, ...]] = [image_shape[:2]]
+    layers: Layers = []
     for place, filters in enumerate((32, 32, 16)):
         odd = [size % 2 for size in sizes[-1]]
         layers += _convolution(f"down{place}", filters)
@@ -140,7 +142,7 @@ def autoencoder(image_shape: tuple[int, int, int]) -> Chain:
     return (*layers, ("image", Conv(image_shape[-1], 3, "SAME")))
 
 
-def _convolution(name: str, filters: int) -> list:
+def _convolution(name: str, filters: int) -> Layers:
     return [(name, Conv(filters, 3, "SAME")), (f"{name}_act", Relu())]
 
 
@@ -154,7 +156,8 @@ def _attacked(
 ) -> _Pairs:
     """Random public images and what the inner attack makes of their features."""
     order_key, query_key, invert_key = jax.random.split(key, 3)
-    query, images = traceable(knowledge.query), knowledge.public_images
+    query = traceable(needed(knowledge.query))
+    images = needed(knowledge.public_images)
     chosen = np.asarray(epoch_indices(order_key, 0, count, len(images)))
     before = []
     for start in range(0, count, CHUNK):
@@ -188,7 +191,7 @@ def _squared_error(logits: Array, target: Array) -> Array:
 
 
 def _draw(batch_size: int) -> Draw:
-    def draw(key, index, shared, own):
+    def draw(key: Key, index: Array, shared: Any, own: _Pairs) -> tuple[Images, Images]:
         chosen = epoch_indices(key, index, batch_size, len(own.before))
         return pixels(own.before, chosen), pixels(own.after, chosen)
 

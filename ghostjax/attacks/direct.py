@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from ghostjax.attacks import scheme
 from ghostjax.attacks.decoder import decoder
@@ -29,6 +30,7 @@ from ghostjax.base import (
     Inversion,
     Key,
     Knowledge,
+    limit,
 )
 from ghostjax.fields import Hyper
 from ghostjax.models import reader
@@ -71,7 +73,8 @@ def direct(cut: Cut, record: Direct, context: Context) -> Attack:
 
     def fit(key: Key, hyper: Hyper, knowledge: Knowledge) -> Fit:
         scale_key, train_key = jax.random.split(key)
-        public, sending = scheme.stegos(knowledge, scale_key)
+        known = limit(knowledge, record.needs)  # labels are the probe's alone
+        public, sending = scheme.stegos(known, scale_key)
         rate = {"learning_rate": hyper["learning_rate"]}
         learned = yield from learner.fit(train_key, rate, public, sending)
         return {"decoder": learned, "scales": sending.scales}
@@ -91,7 +94,9 @@ def direct(cut: Cut, record: Direct, context: Context) -> Attack:
 
 
 def _draw(batch_size: int) -> Draw:
-    def draw(key, index, shared, own):
+    def draw(
+        key: Key, index: Array, shared: scheme.Public, own: scheme.Sending
+    ) -> tuple[Array, Images]:
         batch = scheme.draw(batch_size, key, index, shared, own)
         return batch.magnified, batch.secrets
 

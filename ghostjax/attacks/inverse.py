@@ -31,6 +31,7 @@ from ghostjax.base import (
     Inversion,
     Key,
     Knowledge,
+    needed,
 )
 from ghostjax.fields import Hyper
 from ghostjax.models.chain import apply
@@ -89,7 +90,8 @@ def inverse(cut: Cut, record: Inverse, context: Context) -> Attack:
 
     def fit(key: Key, hyper: Hyper, knowledge: Knowledge) -> Fit:
         scale_key, train_key = jax.random.split(key)
-        query, images = traceable(knowledge.query), knowledge.public_images
+        query = traceable(needed(knowledge.query))
+        images = needed(knowledge.public_images)
         scales = measure_scales(query, images, scale_key)
         varying = _Own(query, scales)
         learned = yield from learner.fit(train_key, hyper, images, varying)
@@ -140,7 +142,9 @@ def require_shape(features: Features, feature_shape: tuple[int, ...]) -> None:
 
 
 def _draw(batch_size: int) -> Draw:
-    def draw(key, index, shared, own):
+    def draw(
+        key: Key, index: Array, shared: Bytes, own: _Own
+    ) -> tuple[Features, Images]:
         order_key, query_key = jax.random.split(key)
         chosen = epoch_indices(order_key, index, batch_size, len(shared))
         images = pixels(shared, chosen)

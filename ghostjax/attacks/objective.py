@@ -30,11 +30,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ghostjax.base import Features, Params
 from ghostjax.models.chain import Chain, apply
 from ghostjax.models.layers import Normalize, Relu
 
 __all__ = [
     "Goal",
+    "Linear",
     "Objective",
     "SMOOTH",
     "authors_variation",
@@ -46,6 +48,7 @@ __all__ = [
 ]
 
 SMOOTH = 1e-6  # see the module
+Linear = Callable[[Array], Array]  # a matrix, known by its products
 
 
 class Goal(NamedTuple):
@@ -63,7 +66,7 @@ class Objective(NamedTuple):
 
     value: Callable[..., Array]
     """E [B]."""
-    model: Callable[..., tuple[Array, Array, Callable[[Array], Array]]]
+    model: Callable[..., tuple[Array, Array, Linear]]
     """(E [B], its gradient [B, H, W, C], p -> Gauss-Newton matrix times p)."""
 
 
@@ -74,10 +77,10 @@ def objective(edge: Chain, goal: Goal) -> Objective:
     inner = edge[:-1] if unfolded else edge
     variation, variation_model = _variation(goal)
 
-    def run(z, variables):
+    def run(z: Array, variables: Params) -> Features:
         return apply(inner, variables, mean + std * z)
 
-    def residual(y, features):
+    def residual(y: Features, features: Features) -> tuple[Array, Array]:
         """r, and its slope in y: 1, or 0 where the feature counts for nothing."""
         slope = jnp.ones(y.shape, bool)
         if unfolded:
@@ -87,22 +90,26 @@ def objective(edge: Chain, goal: Goal) -> Objective:
             slope &= features != 0
         return jnp.where(slope, y - features, 0), slope
 
-    def summed(r, features):
+    def summed(r: Array, features: Features) -> Array:
         count = features[0].size if goal.distance == "mean" else 1
         return (r**2).reshape(r.shape[0], -1).sum(1) / count
 
-    def value(z, variables, features, tv_weight):
+    def value(
+        z: Array, variables: Params, features: Features, tv_weight: Array
+    ) -> Array:
         r, _ = residual(run(z, variables), features)
         return summed(r, features) + tv_weight * variation(z)
 
-    def model(z, variables, features, tv_weight):
+    def model(
+        z: Array, variables: Params, features: Features, tv_weight: Array
+    ) -> tuple[Array, Array, Linear]:
         y, forward = jax.linearize(lambda z: run(z, variables), z)
         backward = jax.linear_transpose(forward, z)
         r, slope = residual(y, features)
         double = 2 * slope / (features[0].size if goal.distance == "mean" else 1)
         smooth, incline, bend = variation_model(z)
 
-        def product(p):
+        def product(p: Array) -> Array:
             return backward(double * forward(p))[0] + each(tv_weight) * bend(p)
 
         gradient = backward(double * r)[0] + each(tv_weight) * incline
@@ -143,32 +150,36 @@ def pixel_scale(edge: Chain) -> tuple[np.ndarray, np.ndarray]:
     attack is traced would belong to that trace.
     """
     first = edge[0][1]
-    normalized = isinstance(first, Normalize)
-    scale = (first.mean, first.std) if normalized else ((0.5,), (0.5,))
-    return tuple(np.asarray(x, np.float32).reshape(1, 1, 1, -1) for x in scale)
+    if isinstance(first, Normalize):
+        return _constant(first.mean), _constant(first.std)
+    return _constant((0.5,)), _constant((0.5,))
+
+
+def _constant(channels: tuple[float, ...]) -> np.ndarray:
+    return np.asarray(channels, np.float32).reshape(1, 1, 1, -1)
 
 
 def _variation(goal: Goal) -> tuple[Callable[..., Array], Callable[..., Any]]:
     """TV, and z -> (TV, its gradient, p -> a bound of its curvature times p)."""
     if goal.total_variation == "authors":
 
-        def authors_model(z):
+        def authors_model(z: Array) -> tuple[Array, Array, Linear]:
             total, gradient = jax.value_and_grad(_summed(authors_variation))(z)
             bend = jax.linearize(jax.grad(_summed(authors_variation)), z)[1]
             return authors_variation(z), gradient, bend
 
         return authors_variation, authors_model
 
-    def variation(z):
+    def variation(z: Array) -> Array:
         return paper_variation(z, goal.tv_beta)
 
-    def model(z):
+    def model(z: Array) -> tuple[Array, Array, Linear]:
         vertical, horizontal = _differences(z)
         square = vertical**2 + horizontal**2 + SMOOTH
         weight = goal.tv_beta * square ** (goal.tv_beta / 2 - 1)
         transposed = jax.linear_transpose(_differences, z)
 
-        def bend(p):
+        def bend(p: Array) -> Array:
             down, right = _differences(p)
             return transposed((weight * down, weight * right))[0]
 

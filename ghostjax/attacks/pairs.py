@@ -14,11 +14,11 @@ from jax import Array
 from jax.tree_util import Partial
 
 from ghostjax.attacks.readout import Solve, solve_last
-from ghostjax.base import Bytes, Features, Images, Indices, Key
+from ghostjax.base import Bytes, Features, Images, Indices, Key, Params
 from ghostjax.fields import Hyper
 from ghostjax.models.chain import Chain, apply_train, init, join, split
 from ghostjax.pixels import as_float
-from ghostjax.training.fit import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.fit import Draw, Fit, Loss, LossValue, Recipe, Training
 
 __all__ = [
     "DecoderLearner",
@@ -136,10 +136,14 @@ def decoder_learner(
 class _Epochs(Protocol):
     """Of a record of something that passes over images."""
 
-    epochs: int
-    batch_size: int
-    optimizer: str
-    schedule: str
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def optimizer(self) -> str: ...
+    @property
+    def schedule(self) -> str: ...
 
 
 def recipe_of(record: _Epochs, count: int) -> Recipe:
@@ -175,7 +179,14 @@ def pixels(images: Bytes, chosen: Indices) -> Images:
 
 
 def _loss(network: Chain, measure: Measure) -> Loss:
-    def loss(params, model_state, key, batch, hyper, shared):
+    def loss(
+        params: Params,
+        model_state: Params,
+        key: Key,
+        batch: tuple[Array, Array],
+        hyper: Hyper,
+        shared: Any,
+    ) -> LossValue:
         inputs, targets = batch
         variables = join(params, model_state)
         output, moved = apply_train(network, variables, inputs, key)

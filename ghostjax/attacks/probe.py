@@ -13,15 +13,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
 
 from ghostjax.attacks import scheme
 from ghostjax.attacks.pairs import recipe_of
 from ghostjax.attacks.records import Direct
-from ghostjax.base import Context, Cut, Features, Key, Knowledge, Logits, Probe
+from ghostjax.base import (
+    Context,
+    Cut,
+    Features,
+    Key,
+    Knowledge,
+    Logits,
+    Params,
+    Probe,
+    needed,
+)
 from ghostjax.fields import Hyper
 from ghostjax.models import reader
 from ghostjax.models.chain import join, split
-from ghostjax.training.fit import Draw, Fit, Loss, Training
+from ghostjax.training.fit import Draw, Fit, Loss, LossValue, Training
 
 __all__ = ["probe"]
 
@@ -78,10 +89,17 @@ def probe(cut: Cut, record: Direct, context: Context) -> Probe:
 
 
 def _loss(layers: reader.Branch) -> Loss:
-    def loss(params, model_state, key, batch, hyper, shared):
+    def loss(
+        params: Params,
+        model_state: Params,
+        key: Key,
+        batch: scheme.Batch,
+        hyper: Hyper,
+        shared: Any,
+    ) -> LossValue:
         variables = join(params, model_state)
         logits, shown = reader.look(layers, variables, batch.magnified)
-        labels = batch.labels
+        labels = needed(batch.labels)
         value = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         metrics = {"accuracy": (logits.argmax(-1) == labels).mean()}
         if shown is not None:
@@ -94,7 +112,9 @@ def _loss(layers: reader.Branch) -> Loss:
 
 
 def _draw(batch_size: int) -> Draw:
-    def draw(key, index, shared, own):
+    def draw(
+        key: Key, index: Array, shared: scheme.Public, own: scheme.Sending
+    ) -> scheme.Batch:
         return scheme.draw(batch_size, key, index, shared, own)
 
     return draw

@@ -68,9 +68,17 @@ def solve_last(network: Chain, draw: Draw) -> Solve:
 
 def _gather(network: Chain, draw: Draw) -> loop.Step:
     """Adds a batch to the moments of patches, with each other and what is missing."""
-    size = network[-1][1].size
+    last: Any = network[-1][1]  # a Conv
+    size = last.size
 
-    def step(carry, index, key, variables, shared, varying):
+    def step(
+        carry: tuple[Array, Array],
+        index: Array,
+        key: Key,
+        variables: Variables,
+        shared: Any,
+        varying: Any,
+    ) -> tuple[tuple[Array, Array], tuple[()]]:
         inputs, images = draw(key, index, shared, varying)
         hidden = apply(network[:-1], variables, inputs)
         missing = images - apply(network[-1:], variables, hidden)

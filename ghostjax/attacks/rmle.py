@@ -19,6 +19,7 @@ the code averages both (`distance`, `total_variation` name them). Solvers other 
 gradient descent, the box, `unfold`, `known_zeros`, `noise` and several starts are ours.
 """
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -134,7 +135,8 @@ class _Mode(NamedTuple):
         return Choices(record.optimizer, record.cg_steps, frozen.slow_in_loops(layers))
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """`step(state, index, variables) -> (state, objective [B])`; equal ones share a
     compiled program."""
 

@@ -14,7 +14,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from ghostjax.attacks.pairs import pixels, traceable
-from ghostjax.base import Bytes, Images, Key, Knowledge
+from ghostjax.base import Bytes, Images, Key, Knowledge, needed
 from ghostjax.models import reader
 from ghostjax.training.sampling import epoch_indices
 
@@ -47,9 +47,11 @@ class Batch(NamedTuple):
 
 def stegos(knowledge: Knowledge, key: Key) -> tuple[Public, Sending]:
     """What `draw` reads, with scales measured on some pairs; consumes key."""
-    query, encode = traceable(knowledge.query), traceable(knowledge.encode)
-    scales = _measure(query, encode, knowledge.public_images, key)
-    public = Public(knowledge.public_images, knowledge.public_labels)
+    query = traceable(needed(knowledge.query))
+    encode = traceable(needed(knowledge.encode))
+    images = needed(knowledge.public_images)
+    scales = _measure(query, encode, images, key)
+    public = Public(images, knowledge.public_labels)
     return public, Sending(encode, scales)
 
 

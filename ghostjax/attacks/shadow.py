@@ -15,6 +15,7 @@ Guarantees:
   public images and labels: nothing of the true edge.
 """
 
+from dataclasses import dataclass
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -36,10 +37,22 @@ from ghostjax.base import (
     Inversion,
     Key,
     Knowledge,
+    Labels,
+    Params,
     limit,
+    needed,
 )
 from ghostjax.fields import Hyper, narrowed, traced_half
-from ghostjax.models.chain import Chain, Variables, apply, apply_train, join, split
+from ghostjax.models.chain import (
+    Chain,
+    Layers,
+    Variables,
+    apply,
+    apply_train,
+    is_opaque,
+    join,
+    split,
+)
 from ghostjax.models.layers import (
     Conv,
     Dense,
@@ -50,7 +63,7 @@ from ghostjax.models.layers import (
     Relu,
     Sigmoid,
 )
-from ghostjax.training.fit import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.fit import Draw, Fit, Loss, LossValue, Recipe, Training
 from ghostjax.training.sampling import epoch_indices
 
 __all__ = ["other", "shadow"]
@@ -64,7 +77,8 @@ class _Shared(NamedTuple):
     cloud: Any  # variables of the frozen half
 
 
-class _Query(NamedTuple):
+@dataclass(frozen=True)
+class _Query:
     """The shadow as the edge that is queried; equal for the same layers."""
 
     layers: Chain
@@ -85,8 +99,16 @@ def shadow(cut: Cut, record: Shadow, context: Context) -> Attack:
       An Attack that needs `cloud_variables`, `public_images` and `public_labels`.
       Params are {"shadow", "inner"}; its training, before the inner attack's, is
       "shadow", with the accuracy in [0, 1]. Inversions are the inner attack's.
+
+    Raises:
+      ValueError: the layers of an edge that has none to know.
     """
     layers = cut.edge
+    if record.architecture == "same" and is_opaque(layers):
+        raise ValueError(
+            "attack.architecture = 'same': the edge is of the user's own, and its "
+            "layers are not known; give 'other'"
+        )
     if record.architecture == "other":
         layers = other(cut.image_shape, cut.feature_shape, _never_negative(cut.edge))
     inner_record = Inverse() if record.decoder else narrowed(record, Rmle)
@@ -104,7 +126,8 @@ def shadow(cut: Cut, record: Shadow, context: Context) -> Attack:
 
     def fit(key: Key, hyper: Hyper, knowledge: Knowledge) -> Fit:
         init_key, train_key, inner_key = jax.random.split(key, 3)
-        images, labels = knowledge.public_images, knowledge.public_labels
+        images = needed(knowledge.public_images)
+        labels = needed(knowledge.public_labels)
         params, model_state = start(init_key)
         state = yield Training(
             key=train_key,
@@ -162,7 +185,8 @@ def other(
         small = ceil(image_shape[0] / 4), ceil(image_shape[1] / 4), 16
         dense = ("dense", Dense(feature_shape[0], "torch"))
         return (*other(image_shape, small, False), dense, *end)
-    channels, layers = feature_shape[2], [("normalize", Normalize((0.5,), (0.5,)))]
+    channels = feature_shape[2]
+    layers: Layers = [("normalize", Normalize((0.5,), (0.5,)))]
     levels = growths(feature_shape, image_shape)[::-1]
     for level, shrinkage in enumerate(levels):
         if level:
@@ -171,12 +195,12 @@ def other(
     return (*layers, *end)
 
 
-def _shrink(level: int, shrinkage: tuple[int, int], channels: int) -> list:
+def _shrink(level: int, shrinkage: tuple[int, int], channels: int) -> Layers:
     """The convolutions of one resolution; the network's first has fewer filters.
 
     A border cropped behind padded convolutions is what valid ones do not give.
     """
-    layers = []
+    layers: Layers = []
     for place in range(max(2, ceil(max(shrinkage) / 2))):
         filters = channels if level or place else max(8, channels // 4)
         name = f"conv{level}_{place}"
@@ -196,7 +220,14 @@ def _never_negative(edge: Chain) -> bool:
 
 
 def _loss(layers: Chain, cloud: Chain) -> Loss:
-    def loss(params, model_state, key, batch, hyper, shared):
+    def loss(
+        params: Params,
+        model_state: Params,
+        key: Key,
+        batch: tuple[Images, Labels],
+        hyper: Hyper,
+        shared: _Shared,
+    ) -> LossValue:
         images, labels = batch
         variables = join(params, model_state)
         features, moved = apply_train(layers, variables, images, key)
@@ -209,7 +240,9 @@ def _loss(layers: Chain, cloud: Chain) -> Loss:
 
 
 def _draw(batch_size: int) -> Draw:
-    def draw(key, index, shared, own):
+    def draw(
+        key: Key, index: Array, shared: _Shared, own: Any
+    ) -> tuple[Images, Labels]:
         chosen = epoch_indices(key, index, batch_size, len(shared.images))
         return pixels(shared.images, chosen), shared.labels[chosen]
 

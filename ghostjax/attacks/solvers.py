@@ -72,12 +72,16 @@ def _gd_init(choices: Choices, z: Array) -> Any:
     return jax.vmap(_DESCENTS[choices.optimizer](0.0, 1.0).init)(z)
 
 
-def _gd_step(choices, problem, z, state):
-    def total(z):
+def _gd_step(
+    choices: Choices, problem: Problem, z: Array, state: Any
+) -> tuple[Array, Array, Any]:
+    def total(z: Array) -> tuple[Array, Array]:
         values = problem.objective.value(z, *problem.arguments)
         return values.sum(), values
 
-    def update(gradient, state, rate, epsilon):
+    def update(
+        gradient: Array, state: Any, rate: Array, epsilon: Array
+    ) -> tuple[Array, Any]:
         return _DESCENTS[choices.optimizer](rate, epsilon).update(gradient, state)
 
     gradient, values = jax.grad(total, has_aux=True)(z)
@@ -121,11 +125,15 @@ def _lbfgs_init(choices: Choices, z: Array) -> Any:
     return jax.vmap(_lbfgs().init)(z)
 
 
-def _lbfgs_step(choices, problem, z, state):
+def _lbfgs_step(
+    choices: Choices, problem: Problem, z: Array, state: Any
+) -> tuple[Array, Array, Any]:
     optimizer = _lbfgs()
 
-    def one(z, state, features, tv_weight):
-        def value(z):
+    def one(
+        z: Array, state: Any, features: Array, tv_weight: Array
+    ) -> tuple[Array, Array, Any]:
+        def value(z: Array) -> Array:
             arguments = problem.variables, features[None], tv_weight[None]
             return problem.objective.value(z[None], *arguments)[0]
 
@@ -149,17 +157,19 @@ def _newton_init(choices: Choices, z: Array) -> Array:
     return jnp.zeros(z.shape[0])  # damping [B]; 0: not chosen yet
 
 
-def _newton_step(choices, problem, z, damping):
+def _newton_step(
+    choices: Choices, problem: Problem, z: Array, damping: Array
+) -> tuple[Array, Array, Array]:
     now, gradient, product = problem.objective.model(z, *problem.arguments)
     free = jnp.ones_like(z, bool)
-    if problem.low is not None:
+    if problem.low is not None and problem.high is not None:
         stuck = (z <= problem.low) & (gradient > 0)
         free = ~(stuck | (z >= problem.high) & (gradient < 0))
     downhill = jnp.where(free, -gradient, 0)
     curvature = _dot(downhill, product(downhill)) / (_dot(downhill, downhill) + 1e-30)
     damping = jnp.where(damping > 0, damping, jnp.maximum(curvature, _LEAST))
 
-    def damped(p):
+    def damped(p: Array) -> Array:
         return jnp.where(free, product(p) + each(damping) * p, 0)
 
     step, rest = _conjugate_gradients(damped, downhill, choices)
@@ -173,12 +183,15 @@ def _newton_step(choices, problem, z, damping):
     return now, jnp.where(each(gain > 0), tried, z), damping
 
 
+_Descent = tuple[Array, Array, Array, Array]  # x, rest, direction, square of rest
+
+
 def _conjugate_gradients(
     product: Callable[[Array], Array], wanted: Array, choices: Choices
 ) -> tuple[Array, Array]:
     """x with product(x) near `wanted`, per image, from x = 0; and what is missing."""
 
-    def body(_, carry):
+    def body(_: Any, carry: _Descent) -> _Descent:
         x, rest, direction, square = carry
         image = product(direction)
         length = square / (_dot(direction, image) + 1e-30)

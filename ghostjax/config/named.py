@@ -20,9 +20,9 @@ def folder() -> Path:
     """
     home = Path(__file__).parents[1]
     for place in _PLACES:
-        found = (home / place).resolve()
-        if (found / "digits.toml").is_file():
-            return found
+        here = (home / place).resolve()
+        if (here / "digits.toml").is_file():
+            return here
     raise ValueError(f"no configs come with ghostjax in {home}: install it again")
 
 

@@ -19,8 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-import tomli_w
-
 from ghostjax import fields
 from ghostjax.attacks.records import PRESETS, Search
 from ghostjax.config.sections import Config, OwnTarget, Target, TargetRecord
@@ -167,6 +165,8 @@ def record(cls: type[Record], table: Mapping[str, Any], section: str) -> Record:
 
 def to_toml(config: Config) -> str:
     """The whole config as TOML that `load` reads back to an equal one."""
+    import tomli_w  # here, since benchmarks that only read records have jax alone
+
     return tomli_w.dumps(dataclasses.asdict(config))
 
 

@@ -35,6 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
 from ghostjax.base import (
     Bytes,
@@ -45,15 +46,24 @@ from ghostjax.base import (
     Features,
     Images,
     Key,
+    Logits,
     Params,
     Task,
 )
 from ghostjax.defenses import plain
 from ghostjax.defenses.records import Arden
 from ghostjax.fields import Hyper
-from ghostjax.models.chain import Chain, apply, apply_train, describe, join, split
+from ghostjax.models.chain import (
+    Chain,
+    apply,
+    apply_train,
+    describe,
+    join,
+    require_training,
+    split,
+)
 from ghostjax.pixels import as_float
-from ghostjax.training.fit import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.fit import Draw, Fit, Loss, LossValue, Recipe, Training
 from ghostjax.training.sampling import epoch_indices
 
 __all__ = [
@@ -101,9 +111,11 @@ def arden(cut: Cut, record: Arden, context: Context) -> Defense:
       ceil(mu H W C), the values of an image that are set to 0.
 
     Raises:
-      ValueError: the noise layer is not in the edge; in `fit`, features whose median
-        norm is 0, where no bound is given.
+      ValueError: the noise layer is not in the edge, or a cloud of one's own that
+        cannot be trained; in `fit`, features whose median norm is 0, where no bound is
+        given.
     """
+    require_training(cut.cloud)
     place = _noise_place(cut.edge, record.noise_layer)
     before = cut.edge[:place]
     noisy_values = prod(describe(before, cut.image_shape)[-1].shape)
@@ -119,7 +131,7 @@ def arden(cut: Cut, record: Arden, context: Context) -> Defense:
             bound = measure(bound_key, task.edge_variables, task.images, count)
             _require_bound(bound)
         noise = {"count": count, "bound": bound, "scale": hyper["scale"]}
-        params, model_state = split(task.cloud_variables)
+        params, model_state = split(task.cloud_variables, cut.cloud)
         state = yield Training(
             key=train_key,
             params=params,
@@ -132,7 +144,7 @@ def arden(cut: Cut, record: Arden, context: Context) -> Defense:
             recipe=recipe,
             part="arden",
         )
-        cloud = join(state.params, state.model_state)
+        cloud = join(state.params, state.model_state, cut.cloud)
         return {"edge": task.edge_variables, "cloud": cloud, **noise}
 
     def columns(params: Params, hyper: Hyper) -> list[Column]:
@@ -208,7 +220,7 @@ def epsilon_l1_vector(scale: float, bound: float, values: int) -> float:
     return inf if scale == 0 else 2 * bound * values / scale
 
 
-def nullify(key: Key, images: Images, count: Array | int) -> Images:
+def nullify(key: Key, images: Images, count: ArrayLike) -> Images:
     """Sets `count` values of each image to 0, drawn afresh for each.
 
     Args:
@@ -258,11 +270,11 @@ def _send(edge: Chain, place: int) -> Send:
     return send
 
 
-def _median_norm(layers: Chain) -> Callable[[Key, Any, Bytes, Array], Array]:
+def _median_norm(layers: Chain) -> Callable[[Key, Any, Bytes, ArrayLike], Array]:
     """Median infinity norm behind the layers of nullified images; one program."""
 
     @jax.jit
-    def measure(key, variables, images, count):
+    def measure(key: Key, variables: Params, images: Bytes, count: ArrayLike) -> Array:
         mask_key, image_key = jax.random.split(key)
         chosen = jax.random.choice(image_key, len(images), (_BOUND_IMAGES,))
         shown = nullify(mask_key, as_float(images[chosen]), count)
@@ -281,10 +293,17 @@ def _require_bound(median: Array) -> None:
 
 
 def _loss(cloud: Chain) -> Loss:
-    def loss(params, model_state, key, batch, hyper, shared):
-        variables = join(params, model_state)
+    def loss(
+        params: Params,
+        model_state: Params,
+        key: Key,
+        batch: _Batch,
+        hyper: Hyper,
+        shared: _Shared,
+    ) -> LossValue:
+        variables = join(params, model_state, cloud)
 
-        def lost(features):
+        def lost(features: Features) -> tuple[Array, tuple[Logits, Any]]:
             logits, moved = apply_train(cloud, variables, features, key)
             return _cross_entropy(logits, batch.labels), (logits, moved)
 
@@ -305,8 +324,8 @@ def _loss(cloud: Chain) -> Loss:
         # sent; of clean ones where training sees no others.
         statistics = jax.tree.map(
             lambda one, other: jnp.where(weight == 1, one, other),
-            split(of_clean)[1],
-            split(of_noisy)[1],
+            split(of_clean, cloud)[1],
+            split(of_noisy, cloud)[1],
         )
         return value, (statistics, metrics)
 
@@ -317,7 +336,7 @@ _cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 
 
 def _draw(edge: Chain, send: Send, batch_size: int) -> Draw:
-    def draw(key, index, shared, own):
+    def draw(key: Key, index: Array, shared: _Shared, own: Params) -> _Batch:
         order_key, noise_key = jax.random.split(key)
         size = shared.labels.shape[0]
         chosen = epoch_indices(order_key, index, batch_size, size)

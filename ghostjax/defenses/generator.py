@@ -11,7 +11,7 @@ Source: Xiao et al., IJCAI 2018; mathcbc/advGAN_pytorch (reference sheet 3.1).
 import jax.numpy as jnp
 from jax import Array
 
-from ghostjax.models.chain import Chain, Variables, apply, describe
+from ghostjax.models.chain import Chain, Layers, Variables, apply, describe
 from ghostjax.models.layers import Conv, ConvTranspose, InstanceNorm, Relu, Residual
 
 __all__ = ["generator", "perturbation"]
@@ -33,7 +33,7 @@ def generator(image_shape: tuple[int, int, int], inputs: int, width: int) -> Cha
     Raises:
       ValueError: a size whose encoder and decoder do not meet again.
     """
-    layers: list = []
+    layers: Layers = []
     for place, (factor, stride) in enumerate(((1, 1), (2, 2), (4, 2)), 1):
         layers += [
             (f"encode{place}", Conv(factor * width, 3, stride=stride)),

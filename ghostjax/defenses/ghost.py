@@ -27,27 +27,37 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
 from ghostjax.base import (
+    Bytes,
     Context,
     Cut,
     Defense,
     Features,
     Key,
     Logits,
+    Params,
     Stego,
     Task,
     require_batch,
+    require_stego,
 )
 from ghostjax.defenses import plain
 from ghostjax.defenses.hide import in_covers
 from ghostjax.defenses.records import Ghost
 from ghostjax.fields import Hyper
 from ghostjax.models import reader
-from ghostjax.models.chain import apply, apply_train, join, split
+from ghostjax.models.chain import (
+    apply,
+    apply_train,
+    join,
+    require_training,
+    split,
+)
 from ghostjax.pixels import as_float
 from ghostjax.stego.pairs import Pool, choose_covers, draw_pairs, pool
-from ghostjax.training.fit import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.fit import Draw, Fit, Loss, LossValue, Recipe, Training
 from ghostjax.training.sampling import epoch_indices
 
 __all__ = ["ghost"]
@@ -95,11 +105,14 @@ def ghost(cut: Cut, record: Ghost, context: Context) -> Defense:
       scales are {} and () without a covert branch.
 
     Raises:
-      ValueError: a batch larger than the data.
+      ValueError: a batch larger than the data, no stego method, or a cloud of one's own
+        that cannot be trained.
     """
     require_batch("defense.batch_size", record.batch_size, context)
-    stego, branch = context.stego, _branch(cut, record)
-    start = _start(cut, stego, branch)
+    stego, branch = require_stego(context), _branch(cut, record)
+    start = _start(cut, stego, branch) if branch else None
+    retrained = () if branch else cut.cloud
+    require_training(retrained)
     loss = _loss(cut, branch, record.batch_size)
     draw = _draw(cut, branch, stego, record)
     recipe = Recipe(record.steps, record.optimizer, record.schedule)
@@ -109,12 +122,13 @@ def ghost(cut: Cut, record: Ghost, context: Context) -> Defense:
         pairs = pool(
             task.covers, task.secrets, record.batch_size, record.covers_per_secret
         )
-        learned, scales = task.cloud_variables, ()
-        if branch:
+        learned: Any = task.cloud_variables
+        scales: Any = ()
+        if start:
             learned, scales = start(
                 start_keys, task.edge_variables, task.images, task.stego, pairs
             )
-        params, model_state = split(learned)
+        params, model_state = split(learned, retrained)
         state = yield Training(
             key=train_key,
             params=params,
@@ -132,7 +146,7 @@ def ghost(cut: Cut, record: Ghost, context: Context) -> Defense:
             recipe=recipe,
             part="ghost",
         )
-        learned = join(state.params, state.model_state)
+        learned = join(state.params, state.model_state, retrained)
         return {
             "edge": task.edge_variables,
             "cloud": task.cloud_variables if branch else learned,
@@ -172,8 +186,17 @@ def _answer(
 
 
 def _loss(cut: Cut, branch: reader.Branch | None, stegos: int) -> Loss:
-    def loss(params, model_state, key, batch, hyper, shared):
-        variables, shown = join(params, model_state), None
+    retrained = () if branch else cut.cloud
+
+    def loss(
+        params: Params,
+        model_state: Params,
+        key: Key,
+        batch: _Batch,
+        hyper: Hyper,
+        shared: _Shared,
+    ) -> LossValue:
+        variables, shown = join(params, model_state, retrained), None
         if branch:
             added, shown = reader.look(branch, variables, batch.features)
             logits, moved = batch.logits + added, variables
@@ -191,13 +214,13 @@ def _loss(cut: Cut, branch: reader.Branch | None, stegos: int) -> Loss:
         if shown is not None:
             metrics["reader_error"] = ((shown - batch.secrets) ** 2).mean()
             value += _SHOW * metrics["reader_error"]
-        return value, (split(moved)[1], metrics)
+        return value, (split(moved, retrained)[1], metrics)
 
     return loss
 
 
 def _draw(cut: Cut, branch: reader.Branch | None, stego: Stego, record: Ghost) -> Draw:
-    def draw(key, index, shared, own):
+    def draw(key: Key, index: Array, shared: _Shared, own: _Own) -> _Batch:
         pair_key, candidate_key, public_key = jax.random.split(key, 3)
         cover, secret = draw_pairs(
             pair_key, index, record.batch_size, own.pool, record.covers_per_secret
@@ -236,17 +259,23 @@ def _draw(cut: Cut, branch: reader.Branch | None, stego: Stego, record: Ghost) -
 
 
 def _start(
-    cut: Cut, stego: Stego, branch: reader.Branch | None
+    cut: Cut, stego: Stego, branch: reader.Branch
 ) -> Callable[..., tuple[Any, reader.Scales]]:
     """`start(keys, edge variables, images, what the stego method learned, pool)`: the
     covert branch's variables and scales, as one program."""
 
-    def pixels(key: Key, images: Array, rows: Array, count: Array) -> Array:
+    def pixels(key: Key, images: Array, rows: Array, count: ArrayLike) -> Array:
         chosen = jax.random.randint(key, (_SCALE_PAIRS,), 0, count)
         return as_float(images[rows[chosen]])
 
     @jax.jit
-    def start(keys, edge_variables, images, learned, pairs):
+    def start(
+        keys: tuple[Key, Key],
+        edge_variables: Params,
+        images: Bytes,
+        learned: Params,
+        pairs: Pool,
+    ) -> tuple[Any, reader.Scales]:
         scale_key, init_key = keys
         cover_key, secret_key = jax.random.split(scale_key)
         cover = pixels(cover_key, images, pairs.covers, pairs.cover_count)

@@ -53,8 +53,10 @@ from ghostjax.base import (
     Key,
     Labels,
     Logits,
+    Params,
     Stego,
     Task,
+    require_stego,
 )
 from ghostjax.defenses import plain
 from ghostjax.defenses.generator import generator, perturbation
@@ -64,7 +66,7 @@ from ghostjax.fields import Hyper
 from ghostjax.models.chain import Chain, apply, fits, init
 from ghostjax.pixels import as_float
 from ghostjax.stego.pairs import Pool, choose_covers, draw_pairs, pool
-from ghostjax.training.fit import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.fit import Draw, Fit, Loss, LossValue, Recipe, Training
 
 __all__ = ["balance", "ghost_plus"]
 
@@ -130,11 +132,12 @@ def ghost_plus(cut: Cut, record: GhostPlus, context: Context) -> Defense:
       label.
 
     Raises:
-      ValueError: an image size that the generator does not fit; when called, images of
-        another shape; in `fit`, a network made for other images, or a sensitive label
-        without images where each has its generator.
+      ValueError: no stego method, or an image size that the generator does not fit;
+        when called, images of another shape; in `fit`, a network made for other images,
+        or a sensitive label without images where each has its generator.
     """
-    stego, sight = context.stego, _sight(cut, record, context.stego)
+    stego = require_stego(context)
+    sight = _sight(cut, record, stego)
     channels = cut.image_shape[-1] + sight.channels
     layers = generator(cut.image_shape, channels, record.width)
     loss, draw = _loss(cut, record, layers), _draw(record, stego, sight)
@@ -200,16 +203,18 @@ def ghost_plus(cut: Cut, record: GhostPlus, context: Context) -> Defense:
 def _sight(cut: Cut, record: GhostPlus, stego: Stego) -> _Sight:
     colours, classes = cut.image_shape[-1], cut.classes
 
-    def nothing(learned, stegos, secrets, labels):
+    def nothing(learned: Any, stegos: Images, *_: Any) -> Array:
         return stegos[..., :0]
 
-    def revealed(learned, stegos, secrets, labels):
+    def revealed(learned: Any, stegos: Images, *_: Any) -> Array:
         return stego.reveal(learned, stegos)
 
-    def secret(learned, stegos, secrets, labels):
+    def secret(learned: Any, stegos: Images, secrets: Images, *_: Any) -> Array:
         return secrets
 
-    def label(learned, stegos, secrets, labels):
+    def label(
+        learned: Any, stegos: Images, secrets: Images, labels: Labels | None
+    ) -> Array:
         # Not a constant: G's first instance norm takes away what is alike everywhere.
         pattern = jax.random.uniform(jax.random.key(0), (1, *stegos.shape[1:3], 1))
         return pattern * jax.nn.one_hot(labels, classes)[:, None, None]
@@ -231,8 +236,10 @@ def _require_shape(image_shape: tuple[int, int, int], images: Array) -> None:
 
 
 def _require_network(cut: Cut, task: Task) -> None:
-    variables = {**task.edge_variables, **task.cloud_variables}
-    if not fits(cut.edge + cut.cloud, cut.image_shape, variables):
+    if not (
+        fits(cut.edge, cut.image_shape, task.edge_variables)
+        and fits(cut.cloud, cut.feature_shape, task.cloud_variables)
+    ):
         raise ValueError(
             "the task's network is not for the generator's images "
             f"{cut.image_shape}: train it on images of this shape"
@@ -286,7 +293,9 @@ def _added(layers: Chain, params: Any, seen: Array, place: Array | None) -> Arra
 def _loss(cut: Cut, record: GhostPlus, layers: Chain) -> Loss:
     adversarial = _ADVERSARIAL[record.adversarial]
 
-    def single(params, pairs, warm, bound, shared):
+    def single(
+        params: Params, pairs: _Pairs, warm: Array, bound: Array, shared: _Shared
+    ) -> tuple[Array, dict[str, Array]]:
         seen = jnp.concatenate([pairs.stegos, pairs.beside], -1)
         added = perturbation(layers, params, bound, seen)
         shown = jnp.clip(pairs.stegos + added, 0.0, 1.0)
@@ -303,7 +312,14 @@ def _loss(cut: Cut, record: GhostPlus, layers: Chain) -> Loss:
         }
         return (weight * wrong + size).mean(), metrics  # Eq. (6)
 
-    def loss(params, model_state, key, batch, hyper, shared):
+    def loss(
+        params: Params,
+        model_state: Params,
+        key: Key,
+        batch: _Batch,
+        hyper: Hyper,
+        shared: _Shared,
+    ) -> LossValue:
         warm, bound = batch.step < hyper["warm_up"], hyper["max_perturbation"]
         if record.generators == "one":
             value, metrics = single(params, batch.pairs, warm, bound, shared)
@@ -342,7 +358,9 @@ def balance(wrong: Array, size: Array, kind: Literal["sample", "batch"]) -> Arra
 
 
 def _draw(record: GhostPlus, stego: Stego, sight: _Sight) -> Draw:
-    def pairs_of(keys, index, shared, data, learned):
+    def pairs_of(
+        keys: Any, index: Array, shared: _Shared, data: Pool, learned: Params
+    ) -> _Pairs:
         pair_key, candidate_key = keys
         cover, secret = draw_pairs(pair_key, index, record.batch_size, data, 1)
         cover = choose_covers(
@@ -358,7 +376,7 @@ def _draw(record: GhostPlus, stego: Stego, sight: _Sight) -> Draw:
         beside = sight.show(learned, stegos, secrets, labels)
         return _Pairs(stegos, beside, labels)
 
-    def draw(key, index, shared, own):
+    def draw(key: Key, index: Array, shared: _Shared, own: _Own) -> _Batch:
         keys = jax.random.split(key)
         if record.generators == "one":
             return _Batch(pairs_of(keys, index, shared, own.pool, own.stego), index)

@@ -7,7 +7,16 @@ GHOST's retraining and GHOST+'s perturbation start from, and their control.
 from collections.abc import Callable
 from typing import Any
 
-from ghostjax.base import Context, Cut, Defense, Images, Key, Stego, Task
+from ghostjax.base import (
+    Context,
+    Cut,
+    Defense,
+    Images,
+    Key,
+    Stego,
+    Task,
+    require_stego,
+)
 from ghostjax.defenses import plain
 from ghostjax.defenses.records import Hide
 from ghostjax.fields import Hyper
@@ -26,6 +35,9 @@ def hide(cut: Cut, record: Hide, context: Context) -> Defense:
 
     Returns:
       A Defense with params {"edge", "cloud", "stego"}.
+
+    Raises:
+      ValueError: no stego method.
     """
 
     def fit(key: Key, hyper: Hyper, task: Task) -> Fit:
@@ -37,7 +49,7 @@ def hide(cut: Cut, record: Hide, context: Context) -> Defense:
         fit,
         plain.Send(cut.edge),
         plain.Answer(cut.cloud),
-        hide=in_covers(context.stego),
+        hide=in_covers(require_stego(context)),
     )
 
 

@@ -5,7 +5,8 @@ The baseline every defense is measured against. `params` hold the target's halve
 the cloud answers, use the two below, so that they share programs.
 """
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from ghostjax.base import Context, Cut, Defense, Features, Images, Key, Logits, Task
 from ghostjax.defenses.records import Plain
@@ -32,16 +33,18 @@ def halves(task: Task) -> dict[str, Any]:
     return {"edge": task.edge_variables, "cloud": task.cloud_variables}
 
 
-class Send(NamedTuple):
+@dataclass(frozen=True)
+class Send:
     """The edge as it is, of `params["edge"]`; equal for the same layers."""
 
     edge: Chain
 
-    def __call__(self, params: Any, key: Key, images: Images) -> Features:
+    def __call__(self, params: Any, key: Key | None, images: Images) -> Features:
         return apply(self.edge, params["edge"], images)
 
 
-class Answer(NamedTuple):
+@dataclass(frozen=True)
+class Answer:
     """The cloud as it is, of `params["cloud"]`; equal for the same layers."""
 
     cloud: Chain

@@ -1,6 +1,7 @@
 """The hyper-parameters of every defense. Imports no jax."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar, Literal
 
 from ghostjax.fields import static, switch, traced
@@ -95,9 +96,11 @@ class GhostPlus(DefenseRecord, Trained):
 class Noise(DefenseRecord):
     """Noise added on the edge, nothing trained (He et al.); fresh for every query."""
 
+    random: ClassVar[bool] = True
+
     name: Literal["noise"] = "noise"
     distribution: Literal["gaussian", "laplace"] = "gaussian"
-    level: float = traced(1.0, least=0)
+    level: float = traced(1.0, least=0, neutral=0.0)
     """sigma of the Gaussian, or scale b of Laplace noise (its deviation is 1.41 b)."""
     place: Literal["features", "input"] = "features"
     """Where it is added; on the input in units of the network's normalised pixels."""
@@ -107,8 +110,10 @@ class Noise(DefenseRecord):
 class Dropout(DefenseRecord):
     """Values dropped on the edge, nothing trained (He et al.); fresh every query."""
 
+    random: ClassVar[bool] = True
+
     name: Literal["dropout"] = "dropout"
-    rate: float = traced(0.6, least=0, below=1)
+    rate: float = traced(0.6, least=0, below=1, neutral=0.0)
     """Probability that a value is set to 0 (mid-grey, for a normalised pixel)."""
     place: Literal["features", "input"] = "features"
     rescale: bool = False
@@ -119,12 +124,14 @@ class Dropout(DefenseRecord):
 class Arden(DefenseRecord, Trained):
     """ARDEN: values nullified, Laplace noise, a cloud trained to bear it (KDD 2018)."""
 
+    random: ClassVar[bool] = True
+
     name: Literal["arden"] = "arden"
-    nullified: float = traced(0.1, least=0, below=1)
+    nullified: float = traced(0.1, least=0, below=1, neutral=0.0)
     """mu: share of an image's values set to 0, drawn for each image."""
-    scale: float = traced(5.0, least=0)
+    scale: float = traced(5.0, least=0, neutral=0.0)
     """b of the Laplace noise, B / sigma; says something beside the features' size."""
-    bound: float = switch(0.0, least=0)
+    bound: float = switch(0.0, least=0, neutral=inf)
     """B, of the features' infinity norm; 0: its median over training images."""
     noise_layer: str = ""
     """Of the edge, behind which noise is added; empty: its last, the cut."""
@@ -143,6 +150,8 @@ class Arden(DefenseRecord, Trained):
 @dataclass(frozen=True, kw_only=True)
 class Shredder(DefenseRecord, Trained):
     """SHREDDER: learned noise on the features, nothing else trained (ASPLOS 2020)."""
+
+    random: ClassVar[bool] = True
 
     name: Literal["shredder"] = "shredder"
     inverse_snr: float = traced(10.0, above=0)

@@ -53,7 +53,7 @@ from ghostjax.defenses.records import Shredder
 from ghostjax.fields import Hyper
 from ghostjax.models.chain import Chain, apply
 from ghostjax.pixels import as_float
-from ghostjax.training.fit import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.fit import Draw, Fit, Loss, LossValue, Recipe, Training
 from ghostjax.training.sampling import epoch_indices
 
 __all__ = ["sample", "shredder"]
@@ -178,7 +178,7 @@ def _begin(cut: Cut, tensors: int) -> Callable[[Key, Hyper, Any, Bytes], _Start]
         return jax.random.laplace(jax.random.fold_in(key, place), shape)
 
     @jax.jit
-    def begin(key, hyper, variables, images):
+    def begin(key: Key, hyper: Hyper, variables: Params, images: Bytes) -> _Start:
         drawn = jax.vmap(tensor, (None, 0))(key, jnp.arange(tensors))
         noise = hyper["initial_scale"] * drawn
         features = apply(cut.edge, variables, as_float(images[:_SIGNAL_IMAGES]))
@@ -207,8 +207,15 @@ def _require_signal(signal: Array) -> None:
 
 
 def _loss(cloud: Chain) -> Loss:
-    def loss(params, model_state, key, batch, hyper, shared):
-        def alone(noise, weight):
+    def loss(
+        params: Array,
+        model_state: Array,
+        key: Key,
+        batch: _Batch,
+        hyper: Hyper,
+        shared: _Shared,
+    ) -> LossValue:
+        def alone(noise: Array, weight: Array) -> tuple[Array, Array]:
             logits = apply(cloud, shared.cloud, batch.features + noise[None])
             wrong = optax.softmax_cross_entropy_with_integer_labels(
                 logits, batch.labels
@@ -231,7 +238,7 @@ def _loss(cloud: Chain) -> Loss:
 
 
 def _draw(edge: Chain, batch_size: int) -> Draw:
-    def draw(key, index, shared, own):
+    def draw(key: Key, index: Array, shared: _Shared, own: Any) -> _Batch:
         chosen = epoch_indices(key, index, batch_size, shared.labels.shape[0])
         features = apply(edge, shared.edge, as_float(shared.images[chosen]))
         return _Batch(features, shared.labels[chosen])

@@ -6,6 +6,7 @@ and the same covers with nothing hidden in them (GHOST Section VIII.B gives none
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -79,7 +80,7 @@ class Batch(NamedTuple):
     """Some rows, filled up to a fixed number so that all batches are of one shape."""
 
     start: int
-    count: int  # of the rows that count
+    count: int  # type: ignore[assignment]  # rows that count; hides tuple.count
     rows: np.ndarray  # [size]
 
 
@@ -200,7 +201,8 @@ def _drawn(
     return np.stack(draws)
 
 
-class Unhidden(NamedTuple):
+@dataclass(frozen=True)
+class Unhidden:
     """What the edge sends where a cover stands in a stego's place."""
 
     defense: Defense
@@ -208,7 +210,9 @@ class Unhidden(NamedTuple):
     def __call__(
         self, params: Params, key: Key, secrets: Images, covers: Images
     ) -> Features:
-        shown = self.defense.perturb(params, covers, covers)  # no secret anywhere
+        shown, perturb = covers, self.defense.perturb
+        if perturb is not None:
+            shown = perturb(params, covers, covers)  # no secret anywhere
         return self.defense.send(params, key, shown)
 
 

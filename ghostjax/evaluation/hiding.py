@@ -81,7 +81,7 @@ def measure(hider: Hider, test: Split, pairs: Pairs, train: Split) -> Hiding:
         if finite.size and name != "psnr_mean_image_secret":
             summary |= {"max": float(finite.max()), "min": float(finite.min())}
         row |= {f"{name}_{part}": value for part, value in summary.items()}
-    low_bits = np.int32(hider.stego.low_bits(hider.learned))
+    low_bits = np.asarray(hider.stego.low_bits(hider.learned), np.int32)
     return Hiding(row, {**_examples(hider, test, pairs), "bits": low_bits})
 
 

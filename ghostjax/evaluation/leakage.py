@@ -20,6 +20,7 @@ from ghostjax.base import (
     Key,
     Knowledge,
     Params,
+    Probe,
     Stego,
     limit,
 )
@@ -45,7 +46,7 @@ class Targets(NamedTuple):
     labels: np.ndarray  # int32 [n]
     covers: np.ndarray  # uint8 [n, H, W, C]
     cover_labels: np.ndarray  # int32 [n]
-    count: int  # of them that count, the first
+    count: int  # type: ignore[assignment]  # the first, that count; hides tuple.count
     queries: int  # how often each is sent, with fresh noise
 
 
@@ -132,7 +133,7 @@ def measure(
     _, encode_key, invert_key = jax.random.split(key, 3)
     secret, cover = as_float(targets.secrets), as_float(targets.covers)
     attack, params = scene.attack, learned.params
-    if scene.extracts:
+    if scene.extracts and scene.stego is not None:
         attack = extract(attack, scene.stego)
         params = {"inner": params, "stego": scene.knowledge.stego_params}
     samples = _sent(scene, encode_key, secret, cover, targets.queries)
@@ -147,7 +148,7 @@ def measure(
         "seconds_attack": time.monotonic() - began,
     }
     if scene.attack.probe is not None:
-        row |= _probed(scene.attack, learned.probe, features, targets)
+        row |= _probed(scene.attack.probe, learned.probe, features, targets)
     pictures = _pictures(scene, inversion, secret, cover)
     row |= _scores(pictures, targets.count)
     row |= _trivial(train, secret, targets)
@@ -160,8 +161,9 @@ def measure(
         low_bits = scene.stego.low_bits(scene.knowledge.stego_params)
     most = min(_SHOWN, targets.count)
     arrays = {name: np.asarray(x)[:most] for name, x in (shown | about).items()}
-    arrays["bits"] = np.int32(low_bits)
-    arrays["denoised"] = np.int32(inversion.before_denoising is not None)
+    arrays["bits"] = np.asarray(low_bits, np.int32)
+    denoised = inversion.before_denoising is not None
+    arrays["denoised"] = np.asarray(denoised, np.int32)
     return Leakage(row, arrays)
 
 
@@ -203,10 +205,10 @@ def _reveal(stego: Stego, params: Params, images: jax.Array) -> jax.Array:
 
 
 def _probed(
-    attack: Attack, params: Params, features: Features, targets: Targets
+    probe: Probe, params: Params, features: Features, targets: Targets
 ) -> dict[str, Any]:
     """How many of the secrets' labels were guessed."""
-    logits = attack.probe.answer(params, features)
+    logits = probe.answer(params, features)
     guessed = np.asarray(logits).argmax(-1)[: targets.count]
     hits = guessed == targets.labels[: targets.count]
     return {"accuracy_probe": 100 * float(hits.mean()), "accuracy_probe_n": len(hits)}
@@ -274,7 +276,7 @@ def _compared(one: jax.Array, other: jax.Array) -> dict[str, jax.Array]:
 
 
 def _columns(name: str, scores: Mapping[str, jax.Array], count: int) -> dict[str, Any]:
-    row = {}
+    row: dict[str, Any] = {}
     for score, values in scores.items():
         summary = metrics.summarise(np.asarray(values)[:count])._asdict()
         row |= {f"{score}_{name}_{part}": value for part, value in summary.items()}

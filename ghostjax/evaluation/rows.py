@@ -8,7 +8,7 @@ column may be missing.
 from collections.abc import Mapping
 from math import isfinite, sqrt
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def count(row: Row, base: str) -> int:
     return int(sum(number(row, base + part) or 0 for part in parts))
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     kinds = int | float | np.number
     return isinstance(value, kinds) and not isinstance(value, bool)
 

@@ -4,6 +4,7 @@ The choices of `sections.Attacker`, turned into arrays. What it does with them i
 `Attack`.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,9 +13,9 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
-from ghostjax.base import Defense, Encoder, Knowledge, Params, Stego, Task
+from ghostjax.base import Defense, Encoder, Images, Knowledge, Params, Stego, Task
 from ghostjax.config.sections import Attacker
-from ghostjax.data import Dataset, Split, load
+from ghostjax.data import Dataset, Split
 from ghostjax.evaluation.accuracy import Pairs
 from ghostjax.evaluation.leakage import Targets
 from ghostjax.fields import Hyper, averaged, traced_half
@@ -22,6 +23,8 @@ from ghostjax.pixels import as_bytes, as_float
 from ghostjax.records import Member
 
 __all__ = ["hyper", "knowledge", "public_images", "require_rows", "targets"]
+
+Perturb = Callable[[Params, Images, Images], Images]  # of a defense
 
 _PERTURBED = 10_000  # pairs of a generator that it makes, at most
 _CHUNK = 500  # of them at once
@@ -70,14 +73,30 @@ def hyper(attack: Member, denoise: Member, queries: int) -> Hyper:
     }
 
 
-def public_images(section: Attacker, dataset: Dataset, seed: int) -> Split:
+def public_images(
+    section: Attacker, dataset: Dataset, seed: int, other: Dataset | None
+) -> Split:
     """The attacker's images, with labels where there are any (0 for noise).
+
+    Args:
+      section: which ones.
+      dataset: the target's.
+      seed: of noise.
+      other: the data set that `section.public` names; None: it names none.
 
     Raises:
       ValueError: held-out images where the targets are secrets, or a data set of
         another shape.
     """
     kind, shape = section.public, dataset.train.images.shape[1:]
+    if other is not None:
+        if other.train.images.shape[1:] != shape:
+            raise ValueError(
+                f"attacker.public = {kind!r} has images {other.train.images.shape[1:]} "
+                f"and the target {shape}: choose another data set, train, held_out or "
+                "noise"
+            )
+        return other.train
     if kind == "train":
         return dataset.train
     if kind == "held_out":
@@ -89,18 +108,10 @@ def public_images(section: Attacker, dataset: Dataset, seed: int) -> Split:
             )
         rest = np.setdiff1d(np.arange(len(dataset.test.labels)), chosen)
         return Split(dataset.test.images[rest], dataset.test.labels[rest])
-    if kind == "noise":
-        draw = np.random.default_rng([seed, 3])
-        images = 127.5 + 127.5 * draw.standard_normal((_NOISE_IMAGES, *shape))
-        images = np.clip(np.rint(images), 0, 255).astype(np.uint8)
-        return Split(images, np.zeros(len(images), np.int32))
-    other = load(kind).train
-    if other.images.shape[1:] != shape:
-        raise ValueError(
-            f"attacker.public = {kind!r} has images {other.images.shape[1:]} and the "
-            f"target {shape}: choose another data set, train, held_out or noise"
-        )
-    return other
+    draw = np.random.default_rng([seed, 3])
+    images = 127.5 + 127.5 * draw.standard_normal((_NOISE_IMAGES, *shape))
+    images = np.clip(np.rint(images), 0, 255).astype(np.uint8)
+    return Split(images, np.zeros(len(images), np.int32))
 
 
 def knowledge(
@@ -121,8 +132,8 @@ def knowledge(
       needs: of its attack; a generator's pairs are made only for one that needs them.
     """
     pairs = None
-    if defense.perturb and "perturbed_pairs" in needs:
-        pairs = _perturbed(task.stego, stego, defense, params, public)
+    if stego and defense.perturb and "perturbed_pairs" in needs:
+        pairs = _perturbed((task.stego, params), stego, defense.perturb, public)
     return Knowledge(
         edge_variables=task.edge_variables,
         cloud_variables=task.cloud_variables,
@@ -136,7 +147,7 @@ def knowledge(
 
 
 def _perturbed(
-    learned: Params, stego: Stego, defense: Defense, params: Params, public: Split
+    learned: tuple[Params, Params], stego: Stego, perturb: Perturb, public: Split
 ) -> tuple[Array, Array]:
     """Pictures after and before a generator: stegos of the attacker's own images, each
     hidden in another; it has the user's own generator."""
@@ -146,8 +157,8 @@ def _perturbed(
     chunks = [
         _after_and_before(
             stego,
-            defense,
-            (learned, params),
+            perturb,
+            learned,
             covers[start : start + _CHUNK],
             secrets[start : start + _CHUNK],
         )
@@ -160,14 +171,14 @@ def _perturbed(
 @partial(jax.jit, static_argnums=(0, 1))
 def _after_and_before(
     stego: Stego,
-    defense: Defense,
+    perturb: Perturb,
     learned: tuple[Params, Params],
     covers: Any,
     secrets: Any,
 ) -> tuple[Array, Array]:
     secrets = as_float(secrets)
     stegos = stego.hide(learned[0], as_float(covers), secrets)
-    shown = defense.perturb(learned[1], stegos, secrets)
+    shown = perturb(learned[1], stegos, secrets)
     return as_bytes(shown), as_bytes(stegos)
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from ghostjax.config import grid
 from ghostjax.config.grid import Sweep
 from ghostjax.config.sections import Config
+from ghostjax.data import Dataset
 from ghostjax.evaluation.rows import Row
 from ghostjax.experiments import run
 from ghostjax.fields import content_hash
@@ -28,14 +29,17 @@ _RESULTS = {
 }
 
 
-def compare(members: Sweep, output: Path, console: Console) -> Path:
+def compare(
+    members: Sweep, output: Path, console: Console, data: Dataset | None = None
+) -> Path:
     """Runs every member, then compares them; returns the page of the comparison.
 
     The comparison is `OUTPUT/<name>-sweep-<hash>`, named by its members' folders. Where
     it is one of defenses under attack, the table printed is `tradeoff`'s. For
-    interruptions and errors see `run.run`.
+    interruptions, errors and `data` see `run.run`.
     """
-    folders = with_reports(members.members, grid.telling(members), output, console)
+    keys = grid.telling(members)
+    folders = with_reports(members.members, keys, output, console, data)
     digest = content_hash(*(folder.name for folder in folders))[:8]
     page = comparison_page.compare(folders, output / f"{members.name}-sweep-{digest}")
     rows = [read_row(folder) for folder in folders]
@@ -47,7 +51,11 @@ def compare(members: Sweep, output: Path, console: Console) -> Path:
 
 
 def with_reports(
-    configs: Sequence[Config], keys: Sequence[str], output: Path, console: Console
+    configs: Sequence[Config],
+    keys: Sequence[str],
+    output: Path,
+    console: Console,
+    data: Dataset | None = None,
 ) -> list[Path]:
     """The run folders of all configs, each with its own report.
 
@@ -56,6 +64,7 @@ def with_reports(
       keys: dotted, what tells them apart.
       output: folder of run folders.
       console: progress goes there.
+      data: takes the place of the data that the configs name.
     """
 
     def reported(folder: Path) -> None:
@@ -65,7 +74,7 @@ def with_reports(
     def title(config: Config) -> str:
         return grid.title(config, keys)
 
-    return run.run(configs, output, console, title, reported)
+    return run.run(configs, output, console, title, reported, data)
 
 
 def results(members: Sweep, rows: Sequence[Row]) -> Table:

@@ -18,7 +18,7 @@ from rich.console import Console
 from ghostjax import files
 from ghostjax.config import grid
 from ghostjax.config.grid import Sweep
-from ghostjax.config.sections import Config
+from ghostjax.config.sections import Config, OwnTarget
 from ghostjax.evaluation.rows import Row, number
 from ghostjax.experiments import comparison
 from ghostjax.experiments.device import LIMITS, cost
@@ -91,7 +91,15 @@ def cuts(member: Config) -> list[str]:
     """Names of the layers after which the config's network can be cut, in order.
 
     All but the last, and but those that only normalise the pixels.
+
+    Raises:
+      ValueError: a network of one's own, whose layers are not known.
     """
+    if isinstance(member.target, OwnTarget):
+        raise ValueError(
+            f"network {member.target.network!r} is of the user's own, and its layers "
+            "are not known: partition has no cuts to walk"
+        )
     network = zoo.network(member.target.network)
     layers = network.build(network.classes)[:-1]
     return [name for name, layer in layers if not isinstance(layer, Normalize)]

@@ -7,16 +7,18 @@ time, others wait for it.
 
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from jax import Array
 from rich.console import Console
 
 from ghostjax import files
 from ghostjax.experiments.progress import progress
 from ghostjax.training import checkpoint
-from ghostjax.training.fit import Train, Training, fit_resumable
+from ghostjax.training.fit import Train, Training, TrainState, fit_resumable
 
 __all__ = ["Busy", "lock", "seconds", "trainer"]
 
@@ -37,7 +39,7 @@ def trainer(folder: Path, name: str, console: Console) -> Train:
       console: where progress goes.
     """
 
-    def train(training: Training):
+    def train(training: Training) -> tuple[TrainState, Mapping[str, Array]]:
         part, steps = training.part, training.recipe.steps
         place = folder / part
         title = name if part in ("", name) else f"{name} {part}"
@@ -47,7 +49,7 @@ def trainer(folder: Path, name: str, console: Console) -> Train:
             began = time.monotonic()
             with progress(console, title, steps) as show:
 
-                def on_chunk(step, metrics):
+                def on_chunk(step: int, metrics: Mapping[str, Any]) -> None:
                     nonlocal began
                     now = time.monotonic()
                     _spend(folder, now - began)

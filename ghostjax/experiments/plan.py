@@ -10,14 +10,15 @@ the same programs: their records differ in traced values alone, their shapes and
 they share are the same. A single experiment is a sweep of one member.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ghostjax.config.sections import Config
-from ghostjax.data import Dataset, Partition, fingerprint, partition
+from ghostjax.data import Dataset, Partition, fingerprint, load, partition
 from ghostjax.fields import content_hash, static_half
 
-__all__ = ["Member", "STAGES", "Task", "groups", "member", "plan"]
+__all__ = ["Member", "STAGES", "Task", "groups", "member", "plan", "renamed"]
 
 STAGES = ("target", "stego", "defense", "measure", "attack", "invert", "row")
 _IDLE = ("name", "device")  # of a config: they change no result
@@ -39,6 +40,7 @@ class Member(NamedTuple):
 
     config: Config
     dataset: Dataset
+    public: Dataset | None  # that the attacker's images are of, where it has others
     partition: Partition
     names: Mapping[str, str]  # stage -> name of its task; a stage it skips is not there
 
@@ -53,19 +55,44 @@ class Member(NamedTuple):
         return f"{self.config.name}-{self.hash[:8]}"
 
 
-def member(config: Config, dataset: Dataset) -> Member:
+def member(
+    config: Config, dataset: Dataset, find: Callable[[str], Dataset] = load
+) -> Member:
     """A member, its labels divided and its tasks named.
 
+    Args:
+      config: of the member; where the data set has another name than the config says,
+        the member's config says the data set's.
+      dataset: whose images are protected.
+      find: gives the data set that `config.attacker.public` names, where it names one.
+
     Raises:
-      ValueError: a partition without public or sensitive labels.
+      ValueError: a partition without public or sensitive labels, or an attacker's data
+        set that cannot be loaded.
     """
+    config = renamed(config, dataset)
+    public = None
+    if name := config.attacker.public_data:
+        public = dataset if name == dataset.name else find(name)
     labels = partition(
         len(dataset.class_names),
         config.data.gamma,
         seed=config.seed,
         sensitive=config.data.sensitive_labels or None,
     )
-    return Member(config, dataset, labels, _names(config, dataset, labels))
+    one = Member(
+        config=config, dataset=dataset, public=public, partition=labels, names={}
+    )
+    return one._replace(names=_names(one))
+
+
+def renamed(config: Config, dataset: Dataset) -> Config:
+    """The config with the data set's name where it has another: nothing is measured of
+    one data set under the name of another."""
+    if config.data.name == dataset.name:
+        return config
+    data = replace(config.data, name=dataset.name, folder="", size=())
+    return replace(config, data=data)
 
 
 def plan(members: Sequence[Member]) -> list[Task]:
@@ -86,8 +113,11 @@ def groups(tasks: Iterable[Task]) -> dict[tuple[str, Any], list[Task]]:
     return grouped
 
 
-def _names(config: Config, dataset: Dataset, labels: Partition) -> dict[str, str]:
-    data = fingerprint(dataset)
+def _names(one: Member) -> dict[str, str]:
+    """Stage -> name of its task; data enter by their fingerprints."""
+    config, labels = one.config, one.partition
+    data = fingerprint(one.dataset)
+    public = "" if one.public is None else fingerprint(one.public)
     target = content_hash(data, config.target)
     record, hides = config.defense, config.defense.hides
     names = {"target": f"target-{target}"}
@@ -100,16 +130,17 @@ def _names(config: Config, dataset: Dataset, labels: Partition) -> dict[str, str
     asked = labels.sensitive, config.seed
     names["measure"] = f"measure-{content_hash(names['defense'], *asked)}"
     if config.attack.needs:
-        attack = _attack_hash(config, names)
+        attack = _attack_hash(config, public, names)
         names["attack"] = f"{config.attack.name}-{attack}"
         names["invert"] = f"invert-{content_hash(attack, defense, *asked)}"
-    settings = {k: v for k, v in vars(config).items() if k not in _IDLE}
-    ordered = (settings[key] for key in sorted(settings))
-    names["row"] = f"row-{content_hash(data, *ordered)}"
+    anywhere = replace(config.data, folder="", size=())
+    settings = {**vars(config), "data": anywhere}
+    ordered = (settings[key] for key in sorted(settings) if key not in _IDLE)
+    names["row"] = f"row-{content_hash(data, public, *ordered)}"
     return names
 
 
-def _attack_hash(config: Config, names: Mapping[str, str]) -> str:
+def _attack_hash(config: Config, public: str, names: Mapping[str, str]) -> str:
     """Of what an attacker learns: all that it depends on.
 
     Where public images cross the cut as the plain edge sends them, an attacker learns
@@ -122,12 +153,13 @@ def _attack_hash(config: Config, names: Mapping[str, str]) -> str:
     defended = names["defense"]
     if record.sends_plain and not (scheme and (record.perturbs or not record.hides)):
         defended = content_hash(names["target"], record.cut, config.seed, hidden)
-    return content_hash(defended, config.attacker, config.attack, config.denoise)
+    learned = config.attacker, config.attack, config.denoise
+    return content_hash(defended, public, *learned)
 
 
 def _tasks(place: int, one: Member) -> Iterator[Task]:
     config, names = one.config, one.names
-    shapes = config.data.name, config.target.network
+    shapes = fingerprint(one.dataset), config.target.network
     cut = *shapes, config.defense.cut
     hiding = static_half(config.stego) if config.defense.hides else None
     defended = *cut, static_half(config.defense), hiding, names["target"]

@@ -71,7 +71,7 @@ def config_columns(config: Config) -> dict[str, Any]:
     Left out are those that stand in the row under a name of their own, and those of
     the device, which change no result.
     """
-    columns = {}
+    columns: dict[str, Any] = {}
     for section in dataclasses.fields(config):
         record = getattr(config, section.name)
         if section.name not in _NO_RESULT and dataclasses.is_dataclass(record):

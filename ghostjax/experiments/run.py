@@ -7,6 +7,7 @@ again; what was interrupted continues.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def run(
     console: Console,
     title: Title = lambda config: "",
     finished: Callable[[Path], None] = lambda folder: None,
+    data: Dataset | None = None,
 ) -> list[Path]:
     """Runs experiments, or continues them, or finds them finished.
 
@@ -39,6 +41,7 @@ def run(
       console: progress goes there.
       title: what tells a member from the others; goes before its lines and errors.
       finished: called with each run folder, once its row is there.
+      data: takes the place of the data that the configs name.
 
     Returns:
       The run folders, each with config.toml, environment.json, metrics.jsonl,
@@ -49,7 +52,7 @@ def run(
         or, named, what the member that failed could not do.
       fit.NonFiniteLoss: training diverged; the last good checkpoint is kept.
     """
-    members, builds = _prepared(configs, title)
+    members, builds = _prepared(configs, title, data)
     session = _Session(members, builds, output, console)
     folders = []
     for place, one in enumerate(members):
@@ -64,16 +67,20 @@ def run(
 
 
 def _prepared(
-    configs: Sequence[Config], title: Title
+    configs: Sequence[Config], title: Title, data: Dataset | None
 ) -> tuple[list[Member], list[stages.Built]]:
     """Every member and what it stands for; everything is refused here."""
-    datasets: dict[str, Dataset] = {}
+
+    @cache
+    def loaded(name: str, folder: str, size: tuple[int, ...]) -> Dataset:
+        return load(name, folder=folder, size=size)
+
     members, builds = [], []
     for config in configs:
         with _named(title(config)):
-            if config.data.name not in datasets:
-                datasets[config.data.name] = load(config.data.name)
-            members.append(member(config, datasets[config.data.name]))
+            section = config.data
+            dataset = data or loaded(section.name, section.folder, section.size)
+            members.append(member(config, dataset, lambda name: loaded(name, "", ())))
             builds.append(stages.build(members[-1]))
     return members, builds
 

@@ -18,7 +18,9 @@ from rich.console import Console
 from ghostjax import registry
 from ghostjax.base import Attack, Context, Cut, Defense, Rows, Stego
 from ghostjax.base import Task as DefenseTask
+from ghostjax.config.sections import Config, OwnTarget, TargetRecord
 from ghostjax.data import roles
+from ghostjax.defenses.plain import Send
 from ghostjax.defenses.records import Plain
 from ghostjax.evaluation import accuracy, hiding, leakage
 from ghostjax.experiments import attacker, parts, results
@@ -26,6 +28,8 @@ from ghostjax.experiments.plan import Member
 from ghostjax.fields import traced_half
 from ghostjax.models import chain, zoo
 from ghostjax.models.chain import Chain, Variables
+from ghostjax.own import comes_trained, network_of
+from ghostjax.records import DefenseRecord
 from ghostjax.training.classifier import LabelledImages, classifier
 from ghostjax.training.fit import Train, drive
 
@@ -102,10 +106,10 @@ def build(member: Member) -> Built:
 
     Raises:
       ValueError: unknown network or layer; shapes that do not fit; batches larger than
-        the data; targets that cannot be.
+        the data; targets that cannot be; members that are not what their records say.
     """
     config, dataset = member.config, member.dataset
-    network = zoo.network(config.target.network)
+    network, trainer = _network(config.target)
     classes, count = len(dataset.class_names), len(dataset.train.labels)
     shape = dataset.train.images.shape[1:]
     if shape != network.image_shape:
@@ -118,22 +122,61 @@ def build(member: Member) -> Built:
     attacker.require_rows(
         config.attacker, len(dataset.test.labels), config.defense.hides
     )
-    public = attacker.public_images(config.attacker, dataset, config.seed)
+    public = attacker.public_images(
+        config.attacker, dataset, config.seed, member.public
+    )
     context = Context(train_count=count, public_count=len(public.labels))
     stego = registry.build(config.stego, shape, context)
     hiding_context = context._replace(stego=stego if config.defense.hides else None)
     attack = registry.build(config.attack, cut, context)
     if attack is not None:
         attack = registry.build(config.denoise, cut, context._replace(inner=attack))
+    if attack is not None:
+        _require_known(config, attack.needs)
+    defense = registry.build(config.defense, cut, hiding_context)
+    _require_traits(config.defense, defense, cut)
     return Built(
         network=layers,
         cut=cut,
-        fit_target=registry.construct(classifier, layers, config.target, context),
+        fit_target=registry.construct(trainer, layers, config.target, context),
         stego=stego,
-        defense=registry.build(config.defense, cut, hiding_context),
+        defense=defense,
         plain=registry.build(Plain(cut=config.defense.cut), cut, context),
         attack=attack,
     )
+
+
+def _network(record: TargetRecord) -> tuple[zoo.Network, Callable[..., Any]]:
+    """The network, and the factory of the fit that ends in its variables."""
+    if isinstance(record, OwnTarget):
+        return network_of(record), comes_trained
+    return zoo.network(record.network), classifier
+
+
+def _require_traits(record: DefenseRecord, defense: Defense, cut: Cut) -> None:
+    """Refuses a defense that is not what its record told the plan."""
+    plainly = defense.send == Send(cut.edge)
+    for trait, is_so in (
+        ("hides", defense.hides),
+        ("perturbs", defense.perturb is not None),
+        ("sends_plain", plainly and record.sends_plain),  # it need not say so
+    ):
+        if getattr(record, trait) != is_so:
+            raise ValueError(
+                f"defense {record.name!r} has {trait} = {is_so} and its record says "
+                f"{getattr(record, trait)}: say it in the record too"
+            )
+
+
+def _require_known(config: Config, needs: tuple[str, ...]) -> None:
+    """Refuses an attack that needs what its record did not tell the plan."""
+    told_plan = {*config.attack.needs, *config.denoise.needs}
+    for name in needs:
+        if name not in told_plan:
+            raise ValueError(
+                f"attack {config.attack.name!r} needs {name!r} and its record does not "
+                "say so: say it in the record's needs too"
+            )
 
 
 def target(work: Work) -> Learned:
@@ -221,7 +264,8 @@ def row(work: Work, folder: Path, began: float) -> None:
     measured, inverted = work.result("measure"), work.result("invert")
     said = built.defense.columns(trained.params, traced_half(config.defense))
     columns = _settings(work) | measured["row"]
-    arrays, history = dict(measured["arrays"]), {}
+    arrays = dict(measured["arrays"])
+    history: dict[str, Any] = {}
     for stage in ("target", "stego", "defense", "attack"):
         if (learned := work.result(stage)) is not None:
             history |= learned.metrics
@@ -233,7 +277,11 @@ def row(work: Work, folder: Path, began: float) -> None:
         columns[f"seconds_{stage}"] = spent
     columns["seconds_total"] = time.time() - began
     outcome = results.Outcome(row=columns, metrics=history, arrays=arrays, columns=said)
-    about = {"data": member.dataset.source, "seed": config.seed}
+    about = {
+        "data": member.dataset.source,
+        "fingerprint": member.dataset.fingerprint,
+        "seed": config.seed,
+    }
     results.write(folder, outcome, about, began)
 
 
@@ -244,7 +292,7 @@ def _training_images(work: Work) -> LabelledImages:
     def placed() -> LabelledImages:
         return LabelledImages(*jax.device_put((images, labels)))
 
-    return work.once("training images", dataset.name, placed)
+    return work.once("training images", dataset.fingerprint, placed)
 
 
 def _halves(work: Work) -> dict[str, Variables]:
@@ -314,6 +362,7 @@ def _scene(work: Work) -> leakage.Scene:
 
 def _new_scene(work: Work) -> leakage.Scene:
     config, built = work.member.config, work.built
+    assert built.attack is not None  # a member that is not attacked has no scene
     params, task = work.result("defense").params, _task(work)
     hides = built.defense.hides
     section, dataset = config.attacker, work.member.dataset
@@ -322,7 +371,7 @@ def _new_scene(work: Work) -> leakage.Scene:
         built.stego if hides else None,
         built.defense,
         params,
-        attacker.public_images(section, dataset, config.seed),
+        attacker.public_images(section, dataset, config.seed, work.member.public),
         built.attack.needs,
     )
     return leakage.Scene(

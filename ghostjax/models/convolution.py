@@ -1,5 +1,8 @@
 """Convolution as the backend runs it fastest: on CPU products, elsewhere XLA's own."""
 
+from collections.abc import Iterable
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -36,29 +39,33 @@ def convolve(x: Array, kernel: Array, padding: str, stride: int = 1) -> Array:
         x = jnp.pad(x, ((0, 0), *borders, (0, 0)))
     batch, rows, columns = x.shape[0], x.shape[1] - height + 1, x.shape[2] - width + 1
     if channels >= 16 and 4 * features <= channels:
-        taps = kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
-        each = (x.reshape(-1, channels) @ taps).reshape(*x.shape[:3], height, -1)
-        product = sum(each[:, i : i + rows, :, i] for i in range(height))
+        kernels = kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
+        each = (x.reshape(-1, channels) @ kernels).reshape(*x.shape[:3], height, -1)
+        product = _sum(each[:, i : i + rows, :, i] for i in range(height))
         product = product.reshape(*product.shape[:3], width, features)
-        return sum(product[:, :, j : j + columns, j] for j in range(width))
+        return _sum(product[:, :, j : j + columns, j] for j in range(width))
     taps = [x[:, :, j : j + columns] for j in range(width)]
     if 8 <= channels < 64:
         across = jnp.concatenate(taps, -1).reshape(-1, width * channels)
         kernels = kernel.transpose(1, 2, 0, 3).reshape(width * channels, -1)
         each = (across @ kernels).reshape(batch, -1, columns, height, features)
-        return sum(each[:, i : i + rows, :, i] for i in range(height))
+        return _sum(each[:, i : i + rows, :, i] for i in range(height))
     if channels < 8:
         taps = [tap[:, i : i + rows] for i in range(height) for tap in taps]
         patches = jnp.concatenate(taps, -1).reshape(-1, height * width * channels)
         product = patches @ kernel.reshape(-1, features)
     else:
         patches = jnp.concatenate(taps, -1)
-        product = sum(
+        product = _sum(
             patches[:, i : i + rows].reshape(-1, width * channels)
             @ kernel[i].reshape(-1, features)
             for i in range(height)
         )
     return product.reshape(batch, rows, columns, features)
+
+
+def _sum(terms: Iterable[Array]) -> Array:
+    return cast(Array, sum(terms))
 
 
 def _strided(x: Array, kernel: Array, stride: int) -> Array:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from ghostjax import runtime
-from ghostjax.models.chain import Chain, Variables, describe
+from ghostjax.models.chain import Chain, Variables, describe, is_opaque
 from ghostjax.models.layers import Conv, MaxPool, Relu, Shape
 
 __all__ = ["FrozenConv", "freeze", "slow_in_loops"]
@@ -71,10 +71,11 @@ def freeze(
       image_shape: [H, W, C] of what enters.
 
     Returns:
-      A chain of the same names, and its variables. On accelerators only ReLUs move.
+      A chain of the same names, and its variables. On accelerators only ReLUs move; a
+      half of the user's own stays as it is.
     """
     chain = _pool_first(chain)
-    if not runtime.on_cpu():
+    if not runtime.on_cpu() or is_opaque(chain):
         return chain, variables
     layers, frozen, inside = [], dict(variables), tuple(image_shape)
     for (name, layer), row in zip(chain, describe(chain, image_shape), strict=True):
@@ -113,7 +114,7 @@ def _tile(channels: int, features: int, columns: int) -> int:
     return max(tile for tile in range(1, _TILE + 1) if columns % tile == 0)
 
 
-def _band_shape(window: tuple[int, int, int, int], tile: int) -> tuple[int, int]:
+def _band_shape(window: tuple[int, ...], tile: int) -> tuple[int, int]:
     height, width, channels, features = window
     return height * (tile + width - 1) * channels, tile * features
 

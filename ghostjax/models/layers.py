@@ -46,7 +46,7 @@ _KERNEL = {
 }
 
 
-def _bias(initialisation: str, fan_in: int):
+def _bias(initialisation: str, fan_in: int) -> nn.initializers.Initializer:
     if initialisation != "torch":
         return nn.initializers.zeros_init()
     bound = fan_in**-0.5

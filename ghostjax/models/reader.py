@@ -83,10 +83,18 @@ def branch(
 
     Reader: two 3x3 convolutions. Answerer: pool and convolution until the map is at
     most 6 wide, 128 units, the classes. Behind a dense layer: 256 and 128 units.
+
+    Raises:
+      ValueError: features of other axes.
     """
     end = (("fc1", Dense(128)), ("fc1act", Relu()), ("fc2", Dense(classes, "zero")))
     if len(feature_shape) == 1:
         return Branch((("fc0", Dense(256)), ("fc0act", Relu())), (), end)
+    if len(feature_shape) != 3:
+        raise ValueError(
+            f"features {feature_shape} are neither a map [h, w, c] nor [values]: "
+            "reshape them in the edge"
+        )
     reader = (
         ("read1", Conv(filters, 3, "SAME")),
         ("read1act", Relu()),

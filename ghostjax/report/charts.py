@@ -6,7 +6,7 @@ becomes one line each. Imports no jax.
 
 from collections.abc import Iterator, Sequence
 from itertools import cycle, product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -52,14 +52,14 @@ def charts(rows: Sequence[Row], varying: Sequence[str]) -> list[Chart]:
     if key is not None:
         group = _independent(rows, [k for k in varying if not _numeric(rows, k)])
         group = [k for k in group if k not in (key, "gamma")]
-        figure = curves(rows, key, group)
-        if figure is not None:
+        drawn = curves(rows, key, group)
+        if drawn is not None:
             fitting.append(
                 Chart(
                     name=key.replace(".", "_"),
                     title=f"Accuracy and image quality over {tables.label(key)}",
                     caption=_CURVES,
-                    figure=figure,
+                    figure=drawn,
                 )
             )
     return fitting
@@ -168,8 +168,11 @@ def partition_chart(
                 ax.axvspan(place - 0.45, place + 0.45, color="#009e73", alpha=0.15)
         tidy(ax)
     for ax in (upper, lower):
-        lines = [x.get_legend_handles_labels() for x in (ax, *_twins(ax, energy))]
-        handles, labels = (sum(part, []) for part in zip(*lines, strict=True))
+        handles: list[Any] = []
+        labels: list[Any] = []
+        for shown in (ax, *_twins(ax, energy)):
+            more, words = shown.get_legend_handles_labels()
+            handles, labels = handles + more, labels + words
         ax.legend(handles, labels, frameon=False, fontsize=8)
     return figure
 
@@ -300,9 +303,9 @@ def _accuracies(ax: Axes, rows: Sequence[Row], ticks: list[str]) -> None:
         marker = "o" if style == "-" else None
         ax.plot(xs, means, ls=style, color=colour, label=label, marker=marker, ms=3.5)
         if style == "-":
-            points = [(x, value) for x in xs for value in by_tick[x]]
-            ax.scatter(*zip(*points, strict=True) if points else ((), ()), s=26,
-                       facecolors="none", edgecolors=colour)  # fmt: skip
+            across = [x for x in xs for _ in by_tick[x]]
+            up = [value for x in xs for value in by_tick[x]]
+            ax.scatter(across, up, s=26, facecolors="none", edgecolors=colour)
     ax.set_xticks(range(len(ticks)), ticks)
     ax.set_xlim(-0.3, len(ticks) - 0.7)
     ax.set_ylim(-3, 103)

@@ -96,9 +96,9 @@ def _tradeoff(points: Sequence[tradeoff.Point], pictures: Path) -> list[str]:
     table, path = tradeoff.table(points), pictures / "tradeoff.png"
     figure = tradeoff.figure(points)
     body = [page.chart(figure, path, table.title, tradeoff.CAPTION), page.table(table)]
-    if (figure := tradeoff.budgets(points)) is not None:
+    if (budgets := tradeoff.budgets(points)) is not None:
         path, title = pictures / "budgets.png", "Accuracy over each rival's budget"
-        body.append(page.chart(figure, path, title, tradeoff.BUDGETS_CAPTION))
+        body.append(page.chart(budgets, path, title, tradeoff.BUDGETS_CAPTION))
     return body
 
 

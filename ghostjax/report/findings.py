@@ -150,12 +150,14 @@ def ways(row: Row) -> list[Way]:
         decibels = number(row, f"psnr_{name}_secret_mean")
         if decibels is not None or likeness is not None:
             measured.append(Way(likeness, decibels, words))
-    least = -1.0, float("-inf")
-    return sorted(measured, key=lambda way: _rank(way, least), reverse=True)
+    return sorted(measured, key=_rank, reverse=True)
 
 
-def _rank(way: Way, least: tuple[float, float]) -> tuple[float, float]:
-    return tuple(x if x is not None else y for x, y in zip(way, least, strict=False))
+def _rank(way: Way) -> tuple[float, float]:
+    return (
+        way.ssim if way.ssim is not None else -1.0,
+        way.psnr if way.psnr is not None else float("-inf"),
+    )
 
 
 def _attacker(row: Row) -> str:
@@ -199,7 +201,7 @@ def _other_cautions(row: Row) -> list[str]:
     said = []
     public = number(row, "accuracy_public")
     target = number(row, "target_accuracy_public")
-    if None not in (public, target) and target - public > PUBLIC_LOSS:
+    if public is not None and target is not None and target - public > PUBLIC_LOSS:
         said.append(
             f"Public accuracy fell by {target - public:.2f} points, from {target:.2f} "
             f"to {public:.2f} %."

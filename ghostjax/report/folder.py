@@ -56,10 +56,8 @@ def joined(rows: Sequence[Row], labels: Labels) -> pa.Table:
         field = pa.field(name, array.type)
         if name in labels:
             label, unit, budget = labels[name]
-            budget = "yes" if budget else "no"
-            field = field.with_metadata(
-                {"label": label, "unit": unit, "budget": budget}
-            )
+            over = "yes" if budget else "no"
+            field = field.with_metadata({"label": label, "unit": unit, "budget": over})
         fields.append(field)
         arrays.append(array)
     return pa.table(arrays, pa.schema(fields))

@@ -61,7 +61,7 @@ def points(
       an accuracy on sensitive images and pictures of an attacker.
     """
     keys = [key for key in varying if not tables.attackers(key)]
-    groups: dict[tuple, list[Row]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         attacked = any(way.ssim is not None for way in findings.ways(row))
         if attacked and number(row, "accuracy_secret") is not None:
@@ -119,7 +119,7 @@ def figure(shown: Sequence[Point]) -> Figure:
             tidy(ax)
     for ax in axes[:, 0]:
         ax.set_ylabel("accuracy, sensitive images (%)")
-    named = {}  # a defense may be missing at a ratio
+    named: dict[str, Any] = {}  # a defense may be missing at a ratio
     for ax in axes[0]:
         handles, labels = ax.get_legend_handles_labels()
         named = dict(zip(labels, handles, strict=True)) | named
@@ -223,8 +223,8 @@ def _point(
     group: Sequence[Row], keys: Sequence[str], rows: Sequence[Row], labels: Labels
 ) -> Point:
     pictures = [(way, row) for row in group for way in findings.ways(row)]
-    pictures = [(way, row) for way, row in pictures if way.ssim is not None]
-    best, row = max(pictures, key=lambda pair: pair[0].ssim)
+    scored = [(way.ssim, way, row) for way, row in pictures if way.ssim is not None]
+    ssim, best, row = max(scored, key=lambda triple: triple[0])
     alike = [other for other in rows if _kind(other) == _kind(row)]
     strength = {
         key: _reached(row, key, labels)
@@ -236,7 +236,7 @@ def _point(
         words += f" + {row['denoise']}"
     if best.words.startswith(findings.EXTRACTED):
         words += ", read out"
-    decibels = [way.psnr for way, _ in pictures if way.psnr is not None]
+    decibels = [way.psnr for _, way, _ in scored if way.psnr is not None]
     return Point(
         row=row,
         strength=strength,
@@ -245,7 +245,7 @@ def _point(
             for name, label in labels.items()
             if label.budget and row.get(name)
         },
-        ssim=best.ssim,
+        ssim=ssim,
         psnr=max(decibels, default=np.nan),
         words=words,
     )

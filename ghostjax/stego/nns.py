@@ -31,14 +31,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ghostjax.base import Bytes, Context, Images, Key, Stego
+from ghostjax.base import Bytes, Context, Images, Key, Params, Stego
 from ghostjax.evaluation import metrics
 from ghostjax.fields import Hyper
-from ghostjax.models.chain import Chain, Variables, apply, init
+from ghostjax.models.chain import Chain, Layers, Variables, apply, init
 from ghostjax.models.layers import Conv, Relu, Towers
 from ghostjax.pixels import as_bytes, as_float
 from ghostjax.stego.records import Nns
-from ghostjax.training.fit import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.fit import Draw, Fit, Loss, LossValue, Recipe, Training
 from ghostjax.training.sampling import epoch_indices
 
 __all__ = ["NETWORKS", "Networks", "Towered", "nns"]
@@ -125,7 +125,7 @@ def _narrow(filters: int, channels: int) -> Networks:
     """3x3 convolutions, 2, 4 and 4 of them, 1x1 heads, a residual hider."""
 
     def body(name: str, depth: int) -> Chain:
-        layers = []
+        layers: Layers = []
         for place in range(1, depth + 1):
             layers.append((f"{name}{place}", Conv(filters, 3, "SAME")))
             layers.append((f"{name}{place}_act", Relu()))
@@ -229,7 +229,14 @@ def _straight_through(stego: Array) -> Array:
 def _loss(networks: Networks, distance: str) -> Loss:
     of_cover, of_secret = _DISTANCES[distance]
 
-    def loss(params, model_state, key, batch, hyper, shared):
+    def loss(
+        params: Params,
+        model_state: Params,
+        key: Key,
+        batch: _Batch,
+        hyper: Hyper,
+        shared: Bytes,
+    ) -> LossValue:
         stego = _hidden(networks, params, batch.covers, batch.secrets)
         revealed = apply(networks.reveal, params["reveal"], _straight_through(stego))
         cover_error = of_cover(stego, batch.covers)
@@ -249,7 +256,7 @@ def _weight(hyper: Hyper, early: Array) -> Array:
 
 
 def _draw(batch_size: int, steps: int) -> Draw:
-    def draw(key, index, shared, own):
+    def draw(key: Key, index: Array, shared: Bytes, own: Any) -> _Batch:
         covers, secrets = (
             as_float(shared[epoch_indices(order_key, index, batch_size, len(shared))])
             for order_key in jax.random.split(key)

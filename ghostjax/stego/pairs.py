@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from ghostjax.base import Bytes, Indices, Key, Rows
 from ghostjax.pixels import as_float
@@ -24,9 +25,9 @@ class Pool(NamedTuple):
     """What pairs are drawn from; the numbers of covers and secrets are no shapes."""
 
     covers: Array  # int32 [N]; the first `cover_count` count
-    cover_count: Array  # int32 scalar
+    cover_count: ArrayLike  # int32 scalar
     secrets: Array  # int32 [N]
-    secret_count: Array  # int32 scalar
+    secret_count: ArrayLike  # int32 scalar
     visits: Stream  # of the pairs of an epoch
 
 

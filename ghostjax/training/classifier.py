@@ -4,19 +4,19 @@ Source: GHOST Section VIII.A and Table II (Adam, cross-entropy, pixels in [0, 1]
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 from jax import Array
 
-from ghostjax.base import Context, Key, require_batch
+from ghostjax.base import Context, Images, Key, Labels, Params, require_batch
 from ghostjax.config.sections import Target
 from ghostjax.fields import Hyper
 from ghostjax.models.chain import Chain, apply_train, init, join, split
 from ghostjax.pixels import as_float
-from ghostjax.training.fit import Draw, Fit, Loss, Recipe, Training
+from ghostjax.training.fit import Draw, Fit, Loss, LossValue, Recipe, Training
 from ghostjax.training.sampling import epoch_indices
 
 __all__ = ["LabelledImages", "classifier"]
@@ -73,7 +73,14 @@ def classifier(
 
 
 def _loss(chain: Chain) -> Loss:
-    def loss(params, model_state, key, batch, hyper, shared):
+    def loss(
+        params: Params,
+        model_state: Params,
+        key: Key,
+        batch: tuple[Images, Labels],
+        hyper: Hyper,
+        shared: LabelledImages,
+    ) -> LossValue:
         pixels, labels = batch
         logits, moved = apply_train(chain, join(params, model_state), pixels, key)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -84,7 +91,9 @@ def _loss(chain: Chain) -> Loss:
 
 
 def _draw(batch_size: int) -> Draw:
-    def draw(key, index, shared, own):
+    def draw(
+        key: Key, index: Array, shared: LabelledImages, own: Any
+    ) -> tuple[Images, Labels]:
         chosen = epoch_indices(key, index, batch_size, shared.labels.shape[0])
         return as_float(shared.images[chosen]), shared.labels[chosen]
 

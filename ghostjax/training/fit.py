@@ -11,6 +11,7 @@ Traced: key, params, data, hyper. Static: loss, draw, Recipe.
 """
 
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
     "Fit",
     "Later",
     "Loss",
+    "LossValue",
     "MembersStep",
     "NonFiniteLoss",
     "OPTIMIZERS",
@@ -48,9 +50,10 @@ __all__ = [
     "step_of",
 ]
 
-Loss = Callable[..., tuple[Array, tuple[Any, Mapping[str, Array]]]]
-"""`loss(params, model_state, key, batch, hyper, shared) -> (scalar, (model_state,
-metrics))`."""
+LossValue = tuple[Array, tuple[Any, Mapping[str, Array]]]
+"""(scalar, (model_state, metrics))."""
+Loss = Callable[..., LossValue]
+"""`loss(params, model_state, key, batch, hyper, shared) -> LossValue`."""
 Draw = Callable[[Array, Array, Any, Any], Any]
 """`draw(key, index, shared, own) -> batch`: gathers and pairs on the device."""
 
@@ -182,7 +185,8 @@ def fit(
     return loop.run(step, start(training), steps, *arguments, scanned=scanned)
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """`step(state, index, key, hyper, shared, own) -> (state, metrics)`; equal ones
     share a compiled program."""
 
@@ -234,7 +238,8 @@ class Step(NamedTuple):
         return TrainState(params, model_state, optimizer_state)
 
 
-class MembersStep(NamedTuple):
+@dataclass(frozen=True)
+class MembersStep:
     """A step of K members at once: `Step` where leaves of state, key, hyper, own and
     metrics have a leading axis [K], and those of shared have none.
 
@@ -260,7 +265,7 @@ class MembersStep(NamedTuple):
         moved = jax.vmap(self.step.moved, (0, 0, 0, None, 0))
         batch, loss_key = drawn(key, index, shared, own)
 
-        def summed(params):
+        def summed(params: Any) -> tuple[Array, Any]:
             values, aside = losses(
                 params, state.model_state, loss_key, batch, hyper, shared
             )
@@ -320,14 +325,13 @@ def fit_resumable(
     """
     step, steps = step_of(training), training.recipe.steps
     state, done = start(training), checkpoint.latest(folder)
-    history: dict[str, Array] = {}
+    history: dict[str, Any] = {}
     if done:
         shapes = training._replace(own=like(training.own))
         one = jax.eval_shape(step.__call__, state, 0, *_arguments(shapes))[1]
         spans = {k: jax.ShapeDtypeStruct((done,), v.dtype) for k, v in one.items()}
-        saved = checkpoint.restore(
-            folder / str(done), {"state": state, "metrics": spans}
-        )
+        wanted: dict[str, Any] = {"state": state, "metrics": spans}
+        saved = checkpoint.restore(folder / str(done), wanted)
         state, history = saved["state"], saved["metrics"]
     arguments = _arguments(training) if done < steps else ()
     for _ in range(ceil((steps - done) / chunk)):

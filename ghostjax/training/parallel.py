@@ -49,7 +49,7 @@ def over_runs(
       The results stacked [runs, ...].
     """
 
-    def several(some, *common):
+    def several(some: Any, *common: Any) -> Any:
         return jax.vmap(lambda one: run(one, *common))(some)
 
     return over_batch(several, runs, *shared, devices=devices)
@@ -78,7 +78,7 @@ def over_batch(
     size = ceil(count / len(devices))
     padding = size * len(devices) - count
 
-    def place(leaf):
+    def place(leaf: jax.Array) -> jax.Array:
         padded = jnp.concatenate([leaf, jnp.repeat(leaf[-1:], padding, 0)])
         return padded.reshape(len(devices), size, *leaf.shape[1:])
 

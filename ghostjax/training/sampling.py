@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 from ghostjax import runtime
 
@@ -32,10 +33,10 @@ _UNROLL = 8  # rounds written out on an accelerator, where each turn is a kernel
 class Stream(NamedTuple):
     """How many there are to draw from, as an argument of a program; see `stream`."""
 
-    n: Array  # uint32, the size of the data
-    steps: Array  # uint32, steps after which batches and epochs begin together again
-    epochs: Array  # uint32, the epochs of so many steps
-    touched: Array  # uint32 [most epochs that a batch touches], 0, 1, …
+    n: ArrayLike  # uint32, the size of the data
+    steps: ArrayLike  # uint32, after which batches and epochs begin together again
+    epochs: ArrayLike  # uint32, the epochs of so many steps
+    touched: ArrayLike  # uint32 [most epochs that a batch touches], 0, 1, …
 
 
 def stream(n: int, batch: int) -> Stream:
@@ -57,7 +58,12 @@ def stream(n: int, batch: int) -> Stream:
             "batch that shares a larger factor with n, or fewer data"
         )
     touched = np.arange((batch - 1) // n + 2, dtype=np.uint32)
-    return Stream(*map(np.uint32, (n, n // common, batch // common)), touched)
+    return Stream(
+        n=np.uint32(n),
+        steps=np.uint32(n // common),
+        epochs=np.uint32(batch // common),
+        touched=touched,
+    )
 
 
 def epoch_indices(key: Array, step: Array | int, batch: int, n: int | Stream) -> Array:
@@ -85,7 +91,7 @@ def epoch_indices(key: Array, step: Array | int, batch: int, n: int | Stream) ->
 
 
 @partial(jax.jit, static_argnames=("batch",))
-def _epoch_indices(key: Array, step: Array, batch: int, data: Stream) -> Array:
+def _epoch_indices(key: Array, step: Array | int, batch: int, data: Stream) -> Array:
     epochs, offsets, places = _positions(step, batch, data)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, epochs)
     salts = jax.vmap(lambda epoch: jax.random.bits(epoch, (ROUNDS, 2)))(keys)
@@ -108,7 +114,7 @@ def _positions(
     return epochs, positions // data.n - first, positions % data.n
 
 
-def _shuffle(places: Array, salts: Array, size: Array) -> Array:
+def _shuffle(places: Array, salts: Array, size: ArrayLike) -> Array:
     """The permutation of range(size) that `salts` [batch, ROUNDS, 2] name, at `places`.
 
     A loop of the compiled program: written out, several shuffles fused into one step
