@@ -379,8 +379,8 @@ def _check_file(judge: _Judge, record: Member) -> None:
         ("traced half", traced_half),
     ):
         one, two = of(read), of(record)
-        same = _equal(one, two) if of is traced_half else one == two
-        judge.require(same, contract, f"{words} {one} of a file, {two} of a script")
+        agree = _equal(one, two) if of is traced_half else one == two
+        judge.require(agree, contract, f"{words} {one} of a file, {two} of a script")
 
 
 def _built(

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -52,7 +53,7 @@ def small_run(tmp_path_factory):
     output = folder / "small.json"
     script = ROOT / "benchmarks" / "accelerator.py"
     done = subprocess.run(
-        [sys.executable, script, "--small", "--output", output],
+        [sys.executable, script, "--small", "--seconds", "800", "--output", output],
         env={
             **os.environ,
             "PYTHONPATH": str(folder),
@@ -104,7 +105,7 @@ def test_both_forms_of_a_program_agree(small_run):
 def test_a_filled_cache_compiles_nothing(small_run):
     rows = small_run[1]["sections"]["programs"]["rows"]
     compiled = [r["value"] for r in rows if r["figure"] == "programs compiled"]
-    assert compiled[0] > 20 and compiled[1] == 0
+    assert compiled[0] > 10 and compiled[1] == 0
 
 
 def test_what_a_break_leaves_is_on_disk(accelerator, tmp_path, monkeypatch, capsys):
@@ -203,8 +204,8 @@ def test_operations_are_counted_as_by_hand(accelerator):
     from instrument.flops import flops
 
     layers, batch, side = zoo.lenet5(), 3, (28, 28, 1)
-    images = jnp.zeros((batch, *side))
-    variables = chain.init(layers, jax.random.key(0), images)
+    images = jax.ShapeDtypeStruct((batch, *side), jnp.float32)
+    variables = jax.eval_shape(partial(chain.init, layers), jax.random.key(0), images)
 
     def forward(variables, images):
         return chain.apply(layers, variables, images)

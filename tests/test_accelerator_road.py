@@ -38,6 +38,17 @@ LOWERED = {
 }
 ALL = [*TRAININGS, *NETWORKS, *SEARCHES]
 RUN = [name for name in ALL if name not in LOWERED]
+QUICK = {
+    # Run in every suite: those whose draws, losses and loops the others are made of.
+    *("classifier", "ghost, lsb", "shredder", "inverse"),
+    *("rmle, gd, plain", "rmle, gauss_newton, unfolded"),
+}
+READ = set(ALL) - {
+    # Read in every suite: not what differs from others in depth or in one term.
+    *("nns, ssim", "ghost, nns", "ghost+, revealed", "ghost+, label"),
+    *("classifier, cnn2", "classifier, cnn6", "classifier, cnn6_gtsrb"),
+    "rmle, lbfgs, plain",
+}
 MARGIN = 1.3
 ROUNDS = {"cpu": 1, "accelerator": 8}  # of a shuffle, in the body of its loop
 
@@ -89,12 +100,26 @@ COUNTS = {
 }
 
 
+def when(now: bool, *values: Any) -> Any:
+    """A test's parameters, of every suite or of `science`."""
+    return pytest.param(*values, marks=() if now else pytest.mark.science)
+
+
+TEXTS = [
+    when(name in (READ if which == "accelerator" else QUICK), name, which)
+    for name in ALL
+    for which in (ROADS[1:] if name in LOWERED else ROADS)
+]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _compiled_quickly():
     """Nearly all of this module's time is XLA's."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
+    _forget("")
     yield
+    _forget("")
     jax.config.update("jax_disable_most_optimizations", before)
 
 
@@ -102,16 +127,21 @@ def _compiled_quickly():
 def road(which: str) -> Iterator[None]:
     """Programs are written for "cpu" or "accelerator".
 
-    What jax has of the package's functions is forgotten, not what it has of its own,
-    which is alike on both roads and would take long to make anew.
+    What jax has of the package's functions from the other road is forgotten, not what
+    it has of its own, which is alike on both and would take long to make anew.
     """
-    _forget()
+    if _taken != which:
+        _forget(which)
     with mock.patch.object(runtime, "on_cpu", lambda: which == "cpu"):
         yield
-    _forget()
 
 
-def _forget() -> None:
+_taken = ""  # the road that jax has the package's functions of
+
+
+def _forget(which: str) -> None:
+    global _taken
+    _taken = which
     for module in [sys.modules[name] for name in sys.modules if "ghostjax." in name]:
         for value in vars(module).values():
             if hasattr(value, "clear_cache"):  # of a jitted function
@@ -139,13 +169,22 @@ class Travel(NamedTuple):
     values: np.ndarray  # losses [steps]; of an inversion the objectives [2, steps]
 
 
+def written(name: str, which: str) -> str:
+    return _travelled(name, which, name in QUICK).text
+
+
+def travelled(name: str) -> list[Travel]:
+    """On both roads."""
+    return [_travelled(name, which, True) for which in ROADS]
+
+
 @cache
-def travelled(name: str, which: str) -> Travel:
+def _travelled(name: str, which: str, to_the_end: bool) -> Travel:
     with road(which):
         # SGD is linear in the gradients: what they differ by, the parameters differ by.
         trainer = trainers.trainer(name, "sgd")
         text, end, values = stablehlo(trainer, which), None, ()
-        if name in LOWERED:
+        if not to_the_end:
             pass
         elif name in INVERSIONS:
             end, values = trainers.invert(name)
@@ -157,12 +196,6 @@ def travelled(name: str, which: str) -> Travel:
         other = loop._scanned if which == "cpu" else loop._stepped
         assert other._cache_size() == 0, "steps went the other road"
         return Travel(text, *jax.device_get((trainer.state, end, values)))
-
-
-def written(name: str) -> dict[str, str]:
-    """Road to text."""
-    roads = ROADS[1:] if name in LOWERED else ROADS
-    return {which: travelled(name, which).text for which in roads}
 
 
 def lines(text: str, pattern: str, without: str = "$^") -> list[str]:
@@ -211,12 +244,14 @@ def integers_allowed(text: str, which: str) -> int:
     return (75 + 50 * ROUNDS[which]) * shuffles + 8 * (draws - 3 * shuffles)
 
 
-@pytest.mark.parametrize("name", [x for x in RUN if x not in INVERSIONS])
+@pytest.mark.parametrize(
+    "name", [when(x in QUICK, x) for x in RUN if x not in INVERSIONS]
+)
 def test_trainings_end_alike_on_both_roads(name):
     """Products of patches in a loop of the host, and convolutions in a scan: float32
     sums in other orders. Measured: losses to 3e-7 of themselves, states to 5e-6 of what
     moved most; a ReLU that bends on one road alone may make it 4e-4."""
-    ours, theirs = (travelled(name, which) for which in ROADS)
+    ours, theirs = travelled(name)
     np.testing.assert_allclose(theirs.values, ours.values, rtol=1e-5)
     parts = [[*map(jax.tree.leaves, run)] for run in (ours.start, ours.end, theirs.end)]
     moved = [largest(*part) for part in zip(*parts[:2], strict=True)]
@@ -231,10 +266,10 @@ def largest(first: list[np.ndarray], second: list[np.ndarray]) -> float:
     return max(differences, default=0.0)
 
 
-@pytest.mark.parametrize("name", [x for x in RUN if x in INVERSIONS])
+@pytest.mark.parametrize("name", [when(x in QUICK, x) for x in RUN if x in INVERSIONS])
 def test_inversions_end_alike_on_both_roads(name):
     """Products with banded matrices against convolutions. Measured: 2e-6."""
-    ours, theirs = (travelled(name, which) for which in ROADS)
+    ours, theirs = travelled(name)
     np.testing.assert_allclose(theirs.values, ours.values, rtol=1e-4)
     np.testing.assert_allclose(theirs.end, ours.end, atol=1e-4)
     assert (ours.values[:, -1] < 0.95 * ours.values[:, 0]).all()
@@ -249,8 +284,10 @@ def test_one_kernel_for_each_of_several_is_alike_on_both_roads(
     channels, features, size, padding, stride
 ):
     """Gradients of convolutions under vmap, as of generators for several labels."""
-    x = jax.random.normal(jax.random.key(0), (2, 3, 9, 8, channels))
-    kernels = jax.random.normal(jax.random.key(1), (2, size, size, channels, features))
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((2, 3, 9, 8, channels), np.float32)
+    kernels = (2, size, size, channels, features)
+    kernels = draw.standard_normal(kernels, np.float32)
 
     def loss(x, kernels):
         y = jax.vmap(lambda x, k: convolve(x, k, padding, stride))(x, kernels)
@@ -262,7 +299,7 @@ def test_one_kernel_for_each_of_several_is_alike_on_both_roads(
         with road(which):
             gradients.append(jax.jit(jax.grad(fresh, (0, 1)))(x, kernels))
     for ours, theirs in zip(*gradients, strict=True):
-        np.testing.assert_allclose(theirs, ours, atol=1e-4 * float(jnp.abs(ours).max()))
+        np.testing.assert_allclose(theirs, ours, atol=1e-4 * np.abs(ours).max())
 
 
 GROUPED = {
@@ -274,14 +311,14 @@ GROUPED = {
 }
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_programs_are_plain_and_float32(name):
-    for which, text in written(name).items():
-        assert plain(text)
-        assert ("stablehlo.convolution" in text) == (which == "accelerator")
-        groups = re.findall(r"(?:feature|batch)_group_count = (\d+)", text)
-        allowed = GROUPED.get(name, {1}) if which == "accelerator" else set()
-        assert set(map(int, groups)) == allowed
+@pytest.mark.parametrize("name, which", TEXTS)
+def test_programs_are_plain_and_float32(name, which):
+    text = written(name, which)
+    assert plain(text)
+    assert ("stablehlo.convolution" in text) == (which == "accelerator")
+    groups = re.findall(r"(?:feature|batch)_group_count = (\d+)", text)
+    allowed = GROUPED.get(name, {1}) if which == "accelerator" else set()
+    assert set(map(int, groups)) == allowed
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -296,25 +333,32 @@ def plain(text: str) -> bool:
     return not re.search(r"[x<]f64>", text) and "custom_call" not in text
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_images_are_gathered_once_for_each_stream(name):
+@pytest.mark.parametrize("name, which", TEXTS)
+def test_images_are_gathered_once_for_each_stream(name, which):
     counts = COUNTS["classifier" if name in NETWORKS else name]
-    for text in written(name).values():
-        gathers = lines(text, r"stablehlo\.gather")
-        images = [line for line in gathers if re.search(r"\(tensor<\w+xui8>", line)]
-        assert len(images) == counts.images
-        assert len(gathers) <= counts.gathers
+    gathers = lines(written(name, which), r"stablehlo\.gather")
+    images = [line for line in gathers if re.search(r"\(tensor<\w+xui8>", line)]
+    assert len(images) == counts.images
+    assert len(gathers) <= counts.gathers
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_steps_are_small_programs(name):
+@pytest.mark.parametrize("name, which", TEXTS)
+def test_steps_are_small_programs(name, which):
     """A loop that is written out shows here before it takes minutes to compile."""
-    for which, text in written(name).items():
-        assert integers(text) <= integers_allowed(text, which)
-        if name in COUNTS:
-            assert operations(text) <= MARGIN * getattr(COUNTS[name], which)
+    text = written(name, which)
+    assert integers(text) <= integers_allowed(text, which)
+    if name in COUNTS:
+        assert operations(text) <= MARGIN * getattr(COUNTS[name], which)
 
 
+@pytest.fixture
+def _traced_anew():
+    _forget("")
+    yield
+    _forget("")
+
+
+@pytest.mark.usefixtures("_traced_anew")
 def test_a_shuffle_written_out_is_seen(monkeypatch):
     """As it was, when it compiled for minutes: all rounds one after the other."""
 
@@ -331,7 +375,7 @@ def test_a_shuffle_written_out_is_seen(monkeypatch):
     for name, which in (
         ("inverse", "cpu"),
         ("inverse", "accelerator"),
-        ("classifier, cnn6", "accelerator"),
+        ("classifier, lenet5", "accelerator"),
     ):
         with road(which):
             text = stablehlo(trainers.trainer(name, "sgd"), which)

@@ -231,7 +231,7 @@ def test_a_narrowed_record_takes_the_values_it_has_fields_for():
 
 def test_records_and_sections_import_no_jax():
     program = (
-        "import sys\nimport ghostjax.registry, ghostjax.sections\n"
+        "import sys\nimport ghostjax.registry, ghostjax.config.sections\n"
         "assert 'jax' not in sys.modules, 'jax is imported'\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

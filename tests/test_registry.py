@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 import numpy as np
@@ -107,13 +108,21 @@ def test_a_registered_data_set_loads_by_name(tables, tmp_path):
 def test_what_a_loader_gives_is_checked(tables, changes, message):
     def load(name):
         dataset = load_stripes(name)
-        return dataset._replace(test=dataset.test._replace(**changes))
+        return replace(dataset, test=dataset.test._replace(**changes))
 
     registry.DATASETS.add("stripes", STRIPES._replace(load=load))
-    with pytest.raises(
-        data.DataError, match=f"the loader of stripes gives .*{message}"
-    ):
+    with pytest.raises(data.DataError, match=f"data set 'stripes': .*{message}"):
         data.load("stripes")
+
+
+def test_a_loader_gives_what_the_table_says(tables):
+    for name, changes, said in (
+        ("turned", {"shape": (6, 4, 1)}, "the loader of turned gives .*, 6, 4"),
+        ("three", {"class_names": tuple("abc")}, "three gives 2 class names, not 3"),
+    ):
+        registry.DATASETS.add(name, STRIPES._replace(**changes))
+        with pytest.raises(data.DataError, match=said):
+            data.load(name)
 
 
 def test_a_data_set_that_tfds_prepared_needs_no_loader(tables, tmp_path):

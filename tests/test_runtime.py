@@ -81,7 +81,7 @@ def test_a_lock_is_refused_or_waited_for(tmp_path):
 def test_a_waiting_process_goes_on_when_the_holder_ends(tmp_path):
     program = (
         "import sys\nfrom pathlib import Path\nfrom rich.console import Console\n"
-        "from ghostjax import parts\n"
+        "from ghostjax.experiments import parts\n"
         "with parts.lock(Path(sys.argv[1]), wait=True, console=Console()):\n"
         "    print('mine', flush=True)\n    sys.stdin.read()\n"
     )

@@ -25,7 +25,7 @@ FLOORS = [
     ["evaluation"],
     ["report"],
     ["experiments"],
-    ["testing"],
+    ["testing", "toy"],
     ["cli", "__main__", ""],
 ]
 """From the ground up: a module imports of its own floor and of those below it. A module

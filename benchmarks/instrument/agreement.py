@@ -46,9 +46,12 @@ class Stage(NamedTuple):
 
 def cases(bench: Bench) -> Iterator[Case]:
     """The cheapest that tells most first: what stands on the last bits, then steps."""
-    yield Case("LSB", partial(compare, bench, "LSB, hide and reveal", hide_bits))
+    pictures = partial(hide_bits, bench.pick(catalogue.TOY, "cnn2", "cnn2"))
+    yield Case("LSB", partial(compare, bench, "LSB, hide and reveal", pictures))
     shallow, *cuts = bench.pick(
-        attack.CUTS[:1], (*attack.CUTS[::-1], attack.DEEP[1]), attack.CUTS + attack.DEEP
+        [attack.TOY_CUT],
+        (*attack.CUTS[::-1], attack.DEEP[1]),
+        attack.CUTS + attack.DEEP,
     )
     yield _encoding(bench, shallow)
     if bench.size != "small":
@@ -58,7 +61,7 @@ def cases(bench: Bench) -> Iterator[Case]:
     for name in bench.pick(
         [],
         ["covert branch", "cnn4_bn", "generator", "lenet5"],
-        list(catalogue.TRAININGS),
+        [name for name in catalogue.TRAININGS if name != catalogue.TOY],
     ):
         step = partial(one_step, name)
         yield Case(
@@ -128,8 +131,8 @@ def verdict(difference: float, tolerance: float, precision: str, reason: str) ->
     return f"{word} (> {tolerance:g}: {reason})"
 
 
-def hide_bits() -> Stage:
-    images, record = catalogue.pictures("cnn2").images, Lsb()
+def hide_bits(network: str) -> Stage:
+    images, record = catalogue.pictures(network).images, Lsb()
     method = registry.build(record, catalogue.GREY, Context())
 
     def both(params, cover, secret):
@@ -174,7 +177,8 @@ def one_step(name: str) -> Stage:
 
 def compare_searches(bench: Bench, name: str, solver: str) -> Iterator[Row]:
     """Mean PSNR of the pictures found; a search's path may part, its end may not."""
-    problem = attack.search("lenet5", "conv1", 16)
+    edge = bench.pick(attack.TOY_CUT, *[attack.CUTS[0]] * 2)
+    problem = attack.search(*edge, 16)
     steps = bench.pick(5, _STEPS, _STEPS)
     record = Rmle(solver=solver, steps=steps, start="grey", tolerance=0)
     inputs = problem.weights, problem.features

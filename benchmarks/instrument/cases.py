@@ -20,6 +20,7 @@ from ghostjax.defenses.records import Ghost, GhostPlus
 from ghostjax.fields import static_half, traced_half
 from ghostjax.models import chain, zoo
 from ghostjax.models.chain import Chain, Variables
+from ghostjax.models.layers import Conv, Dense, MaxPool, Relu
 from ghostjax.pixels import as_bytes
 from ghostjax.records import DefenseRecord
 from ghostjax.stego.records import Lsb, Nns
@@ -39,6 +40,10 @@ NETWORKS = "lenet5", "cnn2", "cnn4_bn", "cnn6", "cnn6_gtsrb"
 GREY = 28, 28, 1  # MNIST's shape
 SENSITIVE = 6, 7, 8, 9  # labels of the drawn digits that are secrets
 _COUNT = 4096  # pictures of a data set
+
+TOY = "toy"
+"""A network for `--small`, of a few operations and with few pictures."""
+_TOY_COUNT = 256
 
 # Segments as (top, bottom, left, right) shares of a digit's box; which are lit.
 _SEGMENTS = {
@@ -82,11 +87,24 @@ def draw_pictures(
     return np.asarray(as_bytes(np.clip(images, 0, 1))), labels
 
 
+def toy(classes: int) -> Chain:
+    """A convolution and a dense layer."""
+    return (
+        ("conv1", Conv(4, 3)),
+        ("ReLU1", Relu()),
+        ("pool1", MaxPool(4, 4)),
+        ("fc1", Dense(classes)),
+    )
+
+
+registry.NETWORKS.add(TOY, zoo.Network(build=toy, image_shape=GREY, classes=10))
+
+
 @cache
 def pictures(network: str) -> LabelledImages:
-    """The data of a network of `zoo.NETWORKS`, on the device."""
-    entry = zoo.network(network)
-    images, labels = draw_pictures(entry.image_shape, entry.classes, _COUNT, 0)
+    """The data of a network by name, on the device."""
+    entry, count = zoo.network(network), _TOY_COUNT if network == TOY else _COUNT
+    images, labels = draw_pictures(entry.image_shape, entry.classes, count, 0)
     return LabelledImages(jnp.asarray(images), jnp.asarray(labels))
 
 
@@ -220,5 +238,6 @@ TRAININGS: dict[str, Callable[..., Learning]] = {
     "stego network n32": stego_network,
     "covert branch": covert_branch,
     "generator": generator,
+    TOY: partial(network, TOY),
 }
 """name -> (batch, recipe) to the training."""

@@ -33,7 +33,7 @@ _BATCH = 128
 
 def cases(bench: Bench) -> Iterator[Case]:
     grid = bench.pick(
-        [("lenet5", (2,))],
+        [(catalogue.TOY, (2,))],
         [
             ("cnn2", (32,)),
             ("covert branch", (64,)),

@@ -2,7 +2,7 @@
 
   python -m instrument.small_experiment STEPS whole STARTED  # seconds of the epoch
 
-"brief" in place of "whole" leaves GHOST out.
+"brief" in place of "whole" inverts the features of a toy that nobody trained.
 """
 
 import json
@@ -42,7 +42,7 @@ def main(steps: int, extent: str, started: float) -> None:
     if extent == "whole":
         problem = search_behind_ghost(steps)
     else:
-        problem = attack.search("lenet5", "conv1", 16, steps)
+        problem = attack.search(*attack.TOY_CUT, 16)
     invert = problem.invert(Rmle(solver="gd", steps=steps, start="grey"))
     jax.block_until_ready(invert(problem.weights, problem.features))
     counts["start to first result"] = time.time() - started

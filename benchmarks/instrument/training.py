@@ -24,7 +24,7 @@ ORDER = (
 def cases(bench: Bench) -> Iterator[Case]:
     """One batch of everything, then a larger one, with precision and forms between."""
     cpu = runtime.on_cpu()
-    names = bench.pick(["lenet5"], list(ORDER), list(ORDER))
+    names = bench.pick([catalogue.TOY], list(ORDER), list(ORDER))
     batches = bench.pick((8,), (128, 1024), (64, 256, 1024, 4096))
     if cpu and bench.size == "core":
         batches = (32, 128)

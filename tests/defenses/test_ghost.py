@@ -1,7 +1,5 @@
 """GHOST: Algorithm 1 and Eq. (3) as written, and it learns what can be learnt."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,19 +8,17 @@ import pytest
 from probes import SHAPE, bars
 from scipy.special import logsumexp
 
-from ghostjax import registry
-from ghostjax.base import Context, encode
+from ghostjax import registry, testing
+from ghostjax.base import Context
 from ghostjax.data import Partition
 from ghostjax.defenses import ghost as module
-from ghostjax.defenses import plain
-from ghostjax.defenses.records import Ghost, Hide, Plain
+from ghostjax.defenses.records import Ghost
 from ghostjax.evaluation import accuracy
 from ghostjax.fields import static_half, traced_half
 from ghostjax.models import chain, reader
 from ghostjax.pixels import as_float
 from ghostjax.stego.pairs import pool
 from ghostjax.stego.records import Lsb
-from ghostjax.training import loop
 from ghostjax.training.fit import drive, start
 
 CUT = probes.at("pool1")
@@ -238,49 +234,7 @@ def test_without_training_no_secret_is_answered(task):
     assert row["accuracy_public"] > 95
 
 
-DEFENSES = {
-    "plain": Plain(),
-    "ghost": ghost(steps=2),
-    "ghost, covert branch": ghost(steps=2, covert_filters=4),
-    "hide": Hide(),
-}
-
-
-@pytest.mark.parametrize("name", DEFENSES)
-def test_contract_of_every_defense(task, name):
-    defense, params, _ = fitted(DEFENSES[name], task)
-    secret, cover = as_float(task.images[:5]), as_float(task.images[5:10])
-    sent = jax.jit(partial(encode, defense))
-    answer = jax.jit(partial(defense.answer))
-    features = sent(params, jax.random.key(1), secret, cover)
-    assert features.shape == (5, 6, 6, 8) and features.dtype == jnp.float32
-    np.testing.assert_array_equal(
-        features, sent(params, jax.random.key(1), secret, cover)
-    )
-    public = defense.send(params, jax.random.key(1), secret)
-    assert public.shape == features.shape
-    plainly = chain.apply(CUT.edge, task.edge_variables, secret)
-    assert defense.send == plain.Send(CUT.edge) and np.array_equal(public, plainly)
-    logits = answer(params, features)
-    assert logits.shape == (5, 4) and bool(jnp.isfinite(logits).all())
-    assert sent._cache_size() == answer._cache_size() == 1
-    hidden = not np.array_equal(
-        features, sent(params, jax.random.key(1), secret, secret[::-1])
-    )
-    assert hidden == defense.hides, "covers must count if and only if it hides"
-
-
-@pytest.mark.parametrize("filters", [0, 4])
-def test_members_that_differ_in_numbers_alone_share_one_program(task, filters):
-    """Rates, weights, bits and how many secrets there are recompile nothing."""
-    record = ghost(steps=2, covert_filters=filters)
-    fewer = task._replace(
-        secrets=probes.padded(task.secrets.rows[:50], len(task.labels)),
-        stego={"bits": np.uint8(2)},
-    )
-    fitted(record, task)
-    programs = loop._stepped._cache_size()
-    fitted(
-        ghost(steps=2, covert_filters=filters, weight=0.5, learning_rate=1e-4), fewer
-    )
-    assert loop._stepped._cache_size() == programs
+def test_the_covert_branch_keeps_the_contracts_of_a_defense(task):
+    """Those of GHOST without it, and of all other defenses, are in test_testing.py."""
+    record = ghost(covert_filters=4)  # and steps: as above, with the same programs
+    testing.check_defense(record, cut=CUT, task=task, steps=record.steps)

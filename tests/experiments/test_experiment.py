@@ -1,49 +1,62 @@
 """The whole story through the command line: results, resuming, refusing."""
 
 import csv
+import io
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import sample
 from rich.console import Console
 
-from ghostjax import cli, config
+from ghostjax import cli, config, own, runtime
 from ghostjax.attacks.records import Denoise, NoAttack
+from ghostjax.base import Inversion, Stego
 from ghostjax.defenses.arden import epsilon_published
-from ghostjax.defenses.records import Arden, GhostPlus, Shredder
+from ghostjax.defenses.hide import hide
+from ghostjax.defenses.records import Arden, GhostPlus, Hide, Shredder
 from ghostjax.experiments import run
+from ghostjax.pixels import as_float
 from ghostjax.report.folder import read_row
 from ghostjax.report.run_page import write_report
 from ghostjax.stego.records import Nns
+from ghostjax.training.fit import Recipe, Training
 
 NO_ATTACK = NoAttack()
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.toml"
 
 
-def ghostjax(*words, **settings):
-    """Starts the command line in a process of its own."""
-    command = [sys.executable, "-m", "ghostjax", *map(str, words)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings
-    )
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """A config in a file."""
+    file = tmp_path_factory.mktemp("config") / "sample.toml"
+    file.write_text(sample.CONFIG)
+    with sample.registered():
+        yield file
 
 
-def finish(process):
-    """(exit status, standard output, standard error)."""
-    output, errors = process.communicate(timeout=240)
-    return process.returncode, output, errors
+def ghostjax(*words):
+    """(exit status, standard output, standard error) of the command line."""
+    with (
+        redirect_stdout(io.StringIO()) as output,
+        redirect_stderr(io.StringIO()) as errors,
+    ):
+        status = cli.main([*map(str, words)])
+    return status, output.getvalue(), errors.getvalue()
 
 
 def run_one(experiment, output, console=None):
     """The folder of one experiment, run in this process."""
+    runtime.configure()
     (folder,) = run.run([experiment], output, console or Console(quiet=True))
     return folder
 
@@ -56,18 +69,28 @@ def row_of(output):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """(folder of runs, what was printed) of one undisturbed smoke run."""
+def finished(path, tmp_path_factory):
+    """(folder of runs, what was printed) of one undisturbed run."""
     output = tmp_path_factory.mktemp("undisturbed")
-    status, printed, errors = finish(ghostjax("run", SMOKE, "--output", output))
+    status, printed, errors = ghostjax("run", path, "--output", output)
     assert status == 0, errors
     return output, printed
 
 
-def test_a_run_leaves_everything(finished):
+@pytest.fixture
+def base(path, finished):
+    """(the config, the folder of runs), for others that share its target."""
+    output, _ = finished
+    before = set(output.iterdir())
+    yield config.load(path), output
+    for folder in set(output.iterdir()) - before:
+        shutil.rmtree(folder)
+
+
+def test_a_run_leaves_everything(path, finished):
     output, printed = finished
     (folder,) = [path for path in output.iterdir() if path.name != "parts"]
-    assert config.load(folder / "config.toml") == config.load(SMOKE)
+    assert config.load(folder / "config.toml") == config.load(path)
     about = json.loads((folder / "environment.json").read_text())
     assert about["device"].startswith("cpu") and about["seed"] == 0
     lines = (folder / "metrics.jsonl").read_text().splitlines()
@@ -90,147 +113,241 @@ def test_counts_add_up(finished):
     row = row_of(finished[0])
     sensitive = [int(label) for label in row["sensitive_labels"].split()]
     assert len(sensitive) == 2 and len(row["public_labels"].split()) == 8
-    assert row["accuracy_secret_n"] + row["accuracy_public_n"] == row["accuracy_all_n"]
+    assert (row["accuracy_secret_n"], row["accuracy_public_n"]) == (20, 80)
+    assert row["accuracy_all_n"] == 100
     assert row["psnr_reconstruction_secret_n"] == 6
-    assert row["target_parameters"] == 45_278
+    assert row["target_parameters"] == 14 * 14 * 24 + 24 + 24 * 10 + 10
     assert row["psnr_cover_stego_low"] >= 31.2
 
 
-def test_the_same_command_again_trains_nothing(finished):
+def test_the_same_command_again_trains_nothing(path, finished):
     output, _ = finished
     before = row_of(output)
-    status, printed, _ = finish(ghostjax("run", SMOKE, "--output", output))
+    status, printed, _ = ghostjax("run", path, "--output", output)
     assert status == 0 and "already finished" in printed
     assert row_of(output) == before
 
 
-def test_a_run_with_another_attack_shares_the_trained_parts(finished):
-    output, _ = finished
-    other = config.load(SMOKE)
-    other = replace(other, name="other", attack=replace(other.attack, steps=11))
+def test_a_run_with_another_attack_shares_the_trained_parts(base):
+    experiment, output = base
+    other = replace(experiment.attack, tv_weight=0.5)
     console = Console(record=True, width=200)
-    run_one(other, output, console)
+    run_one(replace(experiment, name="other", attack=other), output, console)
     printed = console.export_text()
     assert "target  from the cache" in printed and "ghost  from the cache" in printed
-    for folder in output.glob("other-*"):
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
 
 
-def test_ghost_plus_runs_to_the_end_and_leaves_public_answers_alone(finished):
-    output, _ = finished
-    defense = GhostPlus(cut="pool1", steps=3, batch_size=8)
-    other = replace(config.load(SMOKE), name="plus", defense=defense)
-    folder = run_one(other, output)
+def brighter(cut, record, context):
+    """Stegos enter the edge a tenth brighter."""
+
+    def perturb(params, stegos, secrets):
+        return jnp.clip(stegos + 0.1, 0, 1)
+
+    return hide(cut, record, context)._replace(name="brighter", perturb=perturb)
+
+
+def test_what_is_perturbed_is_measured_and_shown_and_public_answers_are_left(base):
+    experiment, output = base
+    defense = own.defense("brighter", brighter, traits=("hides", "perturbs"))
+    folder = run_one(replace(experiment, name="brighter", defense=defense), output)
     row = read_row(folder)
     for name in ("public", "all"):
         assert row[f"accuracy_{name}"] == row[f"target_accuracy_{name}"]
-    assert 0 < row["perturbation_linf_max"] <= 1
+    assert row["perturbation_linf_max"] == pytest.approx(0.1, abs=1e-6)
     assert row["psnr_cover_perturbed_mean"] < row["psnr_cover_stego_mean"]
     assert "psnr_reconstruction_perturbed_mean" in row and "uses_secret" in row
     shown = np.load(folder / "arrays.npz", allow_pickle=False)["perturbed"]
     assert shown.dtype == np.uint8 and shown.shape[1:] == (28, 28, 1)
     write_report(folder)
     assert (folder / "pictures" / "perturbed.png").stat().st_size > 1_000
-    shutil.rmtree(folder)
 
 
-def test_a_stego_network_is_read_out_before_the_denoiser_too(finished):
-    output, _ = finished
-    smoke = config.load(SMOKE)
+def woven(rate):
+    """A stego method: the secret stands in every other column of the cover, and with
+    what gain it is to be read must be learned."""
+
+    def factory(image_shape, record, context):
+        def hide_in(params, cover, secret):
+            return cover.at[:, :, ::2].set(secret[:, :, ::2] / 2)
+
+        def reveal(params, stego):
+            return params["gain"] * stego[:, :, ::2].repeat(2, 2)
+
+        def loss(params, model_state, key, secret, hyper, shared):
+            error = reveal(params, hide_in(params, secret, secret)) - secret
+            return (error**2).mean(), (model_state, {})
+
+        def draw(key, index, shared, own):
+            return as_float(shared[:32])
+
+        def fit(key, hyper, images):
+            state = yield Training(
+                key=key,
+                params={"gain": jnp.float32(0.0)},
+                shared=images,
+                hyper={"learning_rate": np.float32(rate)},
+                loss=loss,
+                draw=draw,
+                recipe=Recipe(30),
+                part="woven",
+            )
+            return state.params
+
+        return Stego("woven", fit, hide_in, reveal)
+
+    return factory
+
+
+def dark(cut, record, context):
+    """A denoiser: pictures lose half of their light."""
+    inner = context.inner
+
+    def fit(key, hyper, knowledge):
+        return (yield from inner.fit(key, hyper["attack"], knowledge))
+
+    def invert(params, key, features, hyper):
+        before = inner.invert(params, key, features, hyper["attack"]).images
+        return Inversion(images=before / 2, before_denoising=before)
+
+    return inner._replace(name=f"dark({inner.name})", fit=fit, invert=invert)
+
+
+def test_what_is_hidden_by_a_trained_method_is_read_out_before_the_denoiser_too(base):
+    experiment, output = base
+    stego, denoise = own.stego("woven", woven(0.1)), own.denoiser("dark", dark)
+    other = replace(experiment, name="woven", stego=stego, denoise=denoise)
+    row = read_row(run_one(replace(other, defense=Hide(cut="pool1")), output))
+    assert row["stego"] == "woven" and row["bits"] == 0 and row["denoise"] == "dark"
+    both = [f"psnr_{n}_secret_mean" for n in ("extracted", "extracted_before")]
+    assert all(np.isfinite(row[name]) for name in both) and row[both[0]] != row[both[1]]
+    read = row["psnr_revealed_secret_mean"] - row["psnr_mean_image_secret_mean"]
+    assert read > 1
+    assert isinstance(row["uses_secret"], bool)
+
+
+def test_a_stego_network_that_hides_nothing_stops_the_run_before_the_defense(base):
+    experiment, output = base
+    stego = own.stego("unlearned", woven(0.0))
+    before = set((output / "parts").glob("ghost-*"))
+    with pytest.raises(ValueError, match="the stego network hides nothing"):
+        run_one(replace(experiment, name="blank", stego=stego), output)
+    assert set((output / "parts").glob("ghost-*")) == before
+    (folder,) = output.glob("blank-*")
+    assert not (folder / "row.parquet").exists()
+
+
+def test_arden_has_both_epsilons_in_its_row_and_one_training_for_all_ratios(base):
+    experiment, output = base
+    defense = Arden(cut="pool1", steps=2, batch_size=8)
+    first = replace(experiment, name="arden", defense=defense, attack=NO_ATTACK)
+    second = replace(first, data=replace(first.data, gamma="3:7"))
+    console = Console(record=True, width=200)
+    folders = [run_one(one, output, console) for one in (first, second)]
+    assert "arden  from the cache" in console.export_text()
+    rows = [read_row(folder) for folder in folders]
+    values = 14 * 14  # of pool1
+    for row in rows:
+        bound = row["bound"]
+        assert row["epsilon_published"] == epsilon_published(0.1, 5.0, bound)
+        assert row["epsilon_l1_vector"] == pytest.approx(2 * bound * values / 5)
+    assert rows[0]["accuracy_secret_n"] != rows[1]["accuracy_secret_n"]
+
+
+def test_shredder_has_its_1_over_snr_in_its_row(base):
+    experiment, output = base
+    defense = Shredder(cut="pool1", steps=2, members=2)
+    one = replace(experiment, name="shredder", defense=defense, attack=NO_ATTACK)
+    folder = run_one(one, output)
+    row = read_row(folder)
+    assert row["inverse_snr"] > row["inverse_snr_start"] > 0
+    metrics = (folder / "metrics.jsonl").read_text()
+    assert '"shredder"' in metrics and '"inverse_snr"' in metrics
+
+
+@pytest.mark.science
+def test_ghost_plus_runs_to_the_end_and_leaves_public_answers_alone(tmp_path):
+    defense = GhostPlus(cut="pool1", steps=3, batch_size=8)
+    smoke = replace(config.load(SMOKE), name="plus", defense=defense)
+    row = read_row(run_one(smoke, tmp_path))
+    for name in ("public", "all"):
+        assert row[f"accuracy_{name}"] == row[f"target_accuracy_{name}"]
+    assert 0 < row["perturbation_linf_max"] <= 1
+    assert row["psnr_cover_perturbed_mean"] < row["psnr_cover_stego_mean"]
+    assert "psnr_reconstruction_perturbed_mean" in row and "uses_secret" in row
+
+
+@pytest.mark.science
+def test_a_stego_network_is_read_out_before_the_denoiser_too(tmp_path):
     stego = Nns(network="n16", epochs=1, batch_size=4)
     stego = replace(stego, beta=3.0, learning_rate=5e-3)
     defense = GhostPlus(cut="pool1", steps=2, batch_size=8)
     repair = Denoise(pairs="generator", epochs=1)
-    other = replace(smoke, name="nns", stego=stego, defense=defense, denoise=repair)
-    folder = run_one(other, output)
-    row = read_row(folder)
+    smoke = replace(config.load(SMOKE), name="nns", stego=stego, defense=defense)
+    row = read_row(run_one(replace(smoke, denoise=repair), tmp_path))
     assert row["stego"] == "nns" and row["bits"] == 0 and row["denoise"] == "cda"
     both = [f"psnr_{n}_secret_mean" for n in ("extracted", "extracted_before")]
     assert all(np.isfinite(row[name]) for name in both) and row[both[0]] != row[both[1]]
     read = row["psnr_revealed_secret_mean"] - row["psnr_mean_image_secret_mean"]
     assert read > 4  # 10 dB measured
     assert isinstance(row["uses_secret"], bool)
-    shutil.rmtree(folder)
 
 
-def test_a_stego_network_that_hides_nothing_stops_the_run_before_the_defense(finished):
-    output, _ = finished
-    stego = Nns(network="n16", epochs=1, beta=1e-6)
-    other = replace(config.load(SMOKE), name="blank", stego=stego)
-    before = set((output / "parts").glob("ghost-*"))
-    with pytest.raises(ValueError, match="the stego network hides nothing"):
-        run_one(other, output)
-    assert set((output / "parts").glob("ghost-*")) == before
-    (folder,) = output.glob("blank-*")
-    assert not (folder / "row.parquet").exists()
-    shutil.rmtree(folder)
+MOMENTS = {"target-": [], "ghost-": ["target-"], "rmle": ["target-", "ghost-"]}
+"""In which training, or from which line on, a run is killed, and what is trained when
+it begins."""
 
 
-def test_arden_has_both_epsilons_in_its_row_and_one_training_for_all_ratios(finished):
-    output, _ = finished
-    defense = Arden(cut="pool1", steps=2, batch_size=8)
-    first = replace(config.load(SMOKE), name="arden", defense=defense, attack=NO_ATTACK)
-    second = replace(first, data=replace(first.data, gamma="3:7"))
-    console = Console(record=True, width=200)
-    folders = [run_one(one, output, console) for one in (first, second)]
-    assert "arden  from the cache" in console.export_text()
-    rows = [read_row(folder) for folder in folders]
-    values = 12 * 12 * 8  # of lenet5's pool1
-    for row in rows:
-        bound = row["bound"]
-        assert row["epsilon_published"] == epsilon_published(0.1, 5.0, bound)
-        assert row["epsilon_l1_vector"] == pytest.approx(2 * bound * values / 5)
-    assert rows[0]["accuracy_secret_n"] != rows[1]["accuracy_secret_n"]
-    for folder in folders:
-        shutil.rmtree(folder)
+@pytest.fixture(scope="module", params=MOMENTS)
+def killed(request, path, finished, tmp_path_factory):
+    """(folder of runs, what a second process on the same run was told) of a killed run.
+
+    At its moment it is stopped, so that it holds its run for as long as a second one
+    takes, and then killed.
+    """
+    output = tmp_path_factory.mktemp("killed")
+    for name in MOMENTS[request.param]:
+        (part,) = finished[0].glob(f"parts/{name}*")
+        shutil.copytree(part, output / "parts" / part.name)
+    command = [sys.executable, "-m", "ghostjax", "run", str(path), "--output"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(
+        [*command, str(output)], env=sample.environment(), **pipes
+    )
+    try:
+        wait_for(request.param, process, output)
+        process.send_signal(signal.SIGSTOP)
+        told = ghostjax("run", path, "--output", output)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert not list(output.glob("sample-*/row.parquet")), "killed too late to tell"
+    return output, told
 
 
-def test_shredder_has_its_1_over_snr_in_its_row(finished):
-    output, _ = finished
-    defense = Shredder(cut="pool1", steps=2, members=2)
-    smoke = replace(config.load(SMOKE), name="shredder", attack=NO_ATTACK)
-    one = replace(smoke, defense=defense)
-    folder = run_one(one, output)
-    row = read_row(folder)
-    assert row["inverse_snr"] > row["inverse_snr_start"] > 0
-    metrics = (folder / "metrics.jsonl").read_text()
-    assert '"shredder"' in metrics and '"inverse_snr"' in metrics
-    shutil.rmtree(folder)
-
-
-@pytest.mark.parametrize("moment", ["target-", "ghost-", "rmle"])
-def test_killed_runs_end_with_the_same_row(finished, tmp_path, moment):
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    process = ghostjax("run", SMOKE, "--output", tmp_path, env=environment)
-    if moment == "rmle":
-        while not process.stdout.readline().startswith("rmle"):
+def wait_for(moment, process, output):
+    if not moment.endswith("-"):
+        while not process.stdout.readline().startswith(moment):
             assert process.poll() is None
-    else:  # the first checkpoint of the part is there: kill in the middle of it
-        deadline = time.monotonic() + 120
-        while not any(x.name.isdigit() for x in tmp_path.glob(f"parts/{moment}*/*/*")):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not list(tmp_path.glob("smoke-*/row.parquet")), "killed too late to tell"
-    status, printed, errors = finish(ghostjax("run", SMOKE, "--output", tmp_path))
-    assert status == 0, errors
-    assert "from the cache" in printed or "continues at step" in printed
-    assert row_of(tmp_path) == row_of(finished[0])
+        return
+    deadline = time.monotonic() + 240  # for the first checkpoint of the part
+    while not any(x.name.isdigit() for x in output.glob(f"parts/{moment}*/*/*")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
 
 
-def test_a_second_process_on_the_same_run_is_refused(tmp_path):
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    first = ghostjax("run", SMOKE, "--output", tmp_path, env=environment)
-    assert first.stdout.readline().startswith("target")
-    status, _, errors = finish(ghostjax("run", SMOKE, "--output", tmp_path))
-    first.kill()
-    first.communicate()
+def test_a_second_process_on_the_same_run_is_refused(killed):
+    _, (status, _, errors) = killed
     assert status == 2
     assert "is in use by another ghostjax process" in errors
     assert len(errors.strip().splitlines()) == 1
+
+
+def test_killed_runs_end_with_the_same_row(path, finished, killed):
+    output, _ = killed
+    status, printed, errors = ghostjax("run", path, "--output", output)
+    assert status == 0, errors
+    assert "from the cache" in printed or "continues at step" in printed
+    assert row_of(output) == row_of(finished[0])
 
 
 BAD = {
@@ -268,13 +385,13 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_clear_line_and_leaves_nothing(
-    case, tmp_path, capsys, monkeypatch
+    case, path, tmp_path, capsys, monkeypatch
 ):
     words, said = BAD[case]
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "empty"))
     output = tmp_path / "runs"
     try:
-        status = cli.main(["run", str(SMOKE), "--output", str(output), *words])
+        status = cli.main(["run", str(path), "--output", str(output), *words])
     except SystemExit as stop:  # an unknown option: the parser's own message
         status = stop.code
         assert case == "unknown key"
@@ -287,16 +404,15 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(
     assert not output.exists()
 
 
-def test_an_unwritable_output_is_named(tmp_path, capsys):
+def test_an_unwritable_output_is_named(path, tmp_path):
     (tmp_path / "file").write_text("")
-    status = cli.main(["run", str(SMOKE), "--output", str(tmp_path / "file" / "runs")])
+    status, _, errors = ghostjax("run", path, "--output", tmp_path / "file" / "runs")
     assert status == 2
-    assert "cannot write to" in capsys.readouterr().err
+    assert "cannot write to" in errors
 
 
-def test_a_diverging_run_stops_and_names_the_step(tmp_path, capsys):
-    words = ["--target.learning-rate", "1e30", "--target.optimizer", "sgd"]
-    status = cli.main(["run", str(SMOKE), "--output", str(tmp_path), *words])
-    errors = capsys.readouterr().err
+def test_a_diverging_run_stops_and_names_the_step(path, tmp_path):
+    words = ["--output", tmp_path, "--target.learning-rate", "1e30"]
+    status, _, errors = ghostjax("run", path, *words)
     assert status == 2
     assert "at step" in errors and "lower the learning rate" in errors

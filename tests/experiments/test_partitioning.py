@@ -4,9 +4,10 @@ import csv
 from dataclasses import replace
 
 import pytest
+import sample
 from rich.console import Console
 
-from ghostjax import config, data
+from ghostjax import config, runtime
 from ghostjax.config import grid, sections
 from ghostjax.experiments import partitioning, plan
 from ghostjax.experiments.device import LIMITS, cost
@@ -100,14 +101,9 @@ def test_a_cut_counts_the_best_of_all_pictures_that_the_attacker_has():
     assert worst == [0.06, 0.4]
 
 
-CONFIG = """
+CONFIG = f"""
 name = "where"
-[data]
-name = "digits"
-[target]
-network = "lenet5"
-epochs = 1
-batch_size = 64
+{sample.TARGET}
 [defense]
 name = "plain"
 [attacker]
@@ -120,31 +116,39 @@ preset = "authors"
 """
 
 
-def test_the_walk_says_where_to_cut(tmp_path, monkeypatch):
+@pytest.fixture
+def sample_package():
+    with sample.registered():
+        yield
+
+
+def test_the_walk_says_where_to_cut(sample_package, tmp_path, monkeypatch):
     (tmp_path / "where.toml").write_text(CONFIG)
-    monkeypatch.setattr(partitioning, "cuts", lambda member: ["conv1", "fc1"])
+    monkeypatch.setattr(partitioning, "cuts", lambda member: ["pool1", "fc1"])
     console = Console(record=True, width=200)
     walked = grid.load(tmp_path / "where.toml")
-    limits = {"max_edge_mflops": 0.5}
+    limits = {"max_edge_mflops": 0.008}
+    runtime.configure()
     page = partitioning.walk(walked, limits, tmp_path / "runs", console)
     rows = list(
         csv.DictReader((page.parent / "partition.csv").read_text().splitlines())
     )
-    assert [row["cut"] for row in rows] == ["conv1", "fc1"]
-    conv1, fc1 = rows
-    assert (conv1["fails"], conv1["recommended"]) == ("", "true")
+    assert [row["cut"] for row in rows] == ["pool1", "fc1"]
+    pool1, fc1 = rows
+    assert (pool1["fails"], pool1["recommended"]) == ("", "true")
     assert (fc1["fails"], fc1["recommended"]) == ("max_edge_mflops", "false")
-    assert float(conv1["kilobytes"]) == 4 * 4608 / 1e3
-    assert int(fc1["edge_parameters"]) == 208 + 3216 + 30840
-    conv1_flops, upload = 2 * 25 * 4608 + 2 * 784, 8 * 4 * 4608 / 6e3
-    assert float(conv1["edge_mflops"]) == pytest.approx(conv1_flops / 1e6)
-    assert float(conv1["upload_ms"]) == pytest.approx(upload)
-    assert conv1["best_attack"] == "rmle 60"
-    assert float(conv1["worst_ssim"]) == float(conv1["ssim rmle 60"])
+    assert float(pool1["kilobytes"]) == 4 * 196 / 1e3
+    assert int(fc1["edge_parameters"]) == 196 * 24 + 24
+    flops, upload = [4 * 196, 2 * 196 * 24], 8 * 4 * 196 / 6e3
+    assert float(pool1["edge_mflops"]) == pytest.approx(flops[0] / 1e6)
+    assert float(fc1["edge_mflops"]) == pytest.approx(sum(flops) / 1e6)
+    assert float(pool1["upload_ms"]) == pytest.approx(upload)
+    assert pool1["best_attack"] == "rmle 60"
+    assert float(pool1["worst_ssim"]) == float(pool1["ssim rmle 60"])
     assert (page.parent / "partition.png").stat().st_size > 10_000
-    assert "Cut after conv1" in page.read_text()
+    assert "Cut after pool1" in page.read_text()
     printed = console.export_text()
-    assert "conv1 ←" in printed and "--max-edge-mflops" in printed
+    assert "pool1 ←" in printed and "--max-edge-mflops" in printed
     again = Console(record=True, width=200)
     slow = [replace(m, device=DEVICE) for m in walked.members]
     slow = walked._replace(members=tuple(slow))
@@ -153,8 +157,8 @@ def test_the_walk_says_where_to_cut(tmp_path, monkeypatch):
 
 
 def test_the_device_does_not_name_the_run():
-    base = config.build({"data": {"name": "digits"}})
-    dataset = data.load("digits")
+    base = config.build({})
+    dataset = sample.module("pictures").load("patterns")
     hashes = {
         plan.member(one, dataset).hash for one in (base, replace(base, device=DEVICE))
     }

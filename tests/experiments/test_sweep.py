@@ -5,9 +5,10 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import sample
 from rich.console import Console
 
-from ghostjax import config
+from ghostjax import config, runtime
 from ghostjax.attacks.records import Inverse, Rmle
 from ghostjax.config import grid
 from ghostjax.defenses.records import Plain
@@ -43,7 +44,7 @@ def load(tmp_path, text, base=BASE):
 
 
 def test_axes_come_in_stated_order_and_variants_outermost(tmp_path):
-    grid = load(
+    sweep = load(
         tmp_path,
         """
         [sweep]
@@ -59,10 +60,10 @@ def test_axes_come_in_stated_order_and_variants_outermost(tmp_path):
         attack.tv_weight = 10.0
         """,
     )
-    assert grid.keys == ("defense.cut", "attack.tv_weight", "defense.level", "seed")
+    assert sweep.keys == ("defense.cut", "attack.tv_weight", "defense.level", "seed")
     members = [
         (m.name, m.defense.cut, m.attack.tv_weight, m.defense.level, m.seed)
-        for m in grid.members
+        for m in sweep.members
     ]
     assert members == [
         (f"grid-{name}", cut, weight, level, seed)
@@ -70,31 +71,31 @@ def test_axes_come_in_stated_order_and_variants_outermost(tmp_path):
         for level in (1.0, 0.5)
         for seed in (0, 1)
     ]
-    assert grid.name == "grid"
-    assert grid.title(grid.members[0], grid.keys) == (
+    assert sweep.name == "grid"
+    assert grid.title(sweep.members[0], sweep.keys) == (
         "defense.cut conv1, attack.tv_weight 0.0, defense.level 1.0, seed 0"
     )
 
 
 def test_a_table_is_laid_over_its_section(tmp_path):
-    grid = load(
+    sweep = load(
         tmp_path,
         '[sweep]\nattack = [{name = "rmle", tv_weight = 3.0}, {name = "inverse"}]',
     )
-    rmle, inverse = (member.attack for member in grid.members)
+    rmle, inverse = (member.attack for member in sweep.members)
     assert (rmle.preset, rmle.steps, rmle.tv_weight) == ("authors", 5, 3.0)
     assert inverse == Inverse()
-    assert grid.value_of(grid.members[1], "attack.tv_weight") is None
+    assert grid.value_of(sweep.members[1], "attack.tv_weight") is None
 
 
 def test_a_preset_can_be_swept(tmp_path):
-    grid = load(tmp_path, '[sweep]\nattack.preset = ["authors", "adam"]')
-    assert [m.attack.epsilon for m in grid.members] == [1e-3, 1e-8]
-    assert [m.attack.steps for m in grid.members] == [500, 2000], "all of a preset"
+    sweep = load(tmp_path, '[sweep]\nattack.preset = ["authors", "adam"]')
+    assert [m.attack.epsilon for m in sweep.members] == [1e-3, 1e-8]
+    assert [m.attack.steps for m in sweep.members] == [500, 2000], "all of a preset"
 
 
 def test_a_preset_takes_away_what_lies_below_it(tmp_path):
-    grid = load(
+    sweep = load(
         tmp_path,
         """
         [sweep]
@@ -105,15 +106,15 @@ def test_a_preset_takes_away_what_lies_below_it(tmp_path):
         sweep."attack.keep" = ["last"]
         """,
     )
-    assert [m.attack for m in grid.members] == [
+    assert [m.attack for m in sweep.members] == [
         Rmle(preset="adam", solver="gd", steps=2000, tolerance=0.0, tv_weight=weight)
         for weight in (0.5, 0.25)
     ]
 
 
 def test_another_member_in_a_variant_keeps_the_cut_alone(tmp_path):
-    grid = load(tmp_path, '[[variants]]\ndefense.name = "plain"\nlabel = "open"')
-    assert grid.members[0].defense == Plain(cut="conv1")
+    sweep = load(tmp_path, '[[variants]]\ndefense.name = "plain"\nlabel = "open"')
+    assert sweep.members[0].defense == Plain(cut="conv1")
 
 
 def test_members_come_with_the_trees_they_are_built_from(tmp_path):
@@ -133,9 +134,9 @@ def test_members_come_with_the_trees_they_are_built_from(tmp_path):
 
 
 def test_a_single_experiment_is_a_sweep_of_one(tmp_path):
-    grid = load(tmp_path, "")
-    assert grid.keys == ()
-    assert grid.members == (config.load(tmp_path / "grid.toml"),)
+    sweep = load(tmp_path, "")
+    assert sweep.keys == ()
+    assert sweep.members == (config.load(tmp_path / "grid.toml"),)
 
 
 def test_a_childs_axes_take_the_place_of_its_parents(tmp_path):
@@ -148,7 +149,7 @@ def test_a_childs_axes_take_the_place_of_its_parents(tmp_path):
 
 
 def test_an_axis_of_joint_changes(tmp_path):
-    grid = load(
+    sweep = load(
         tmp_path,
         """
         [sweep]
@@ -159,18 +160,18 @@ def test_an_axis_of_joint_changes(tmp_path):
         ]
         """,
     )
-    members = [(m.seed, m.attack.name, m.denoise.name) for m in grid.members]
+    members = [(m.seed, m.attack.name, m.denoise.name) for m in sweep.members]
     assert members == [
         (seed, *names)
         for seed in (0, 1)
         for names in (("rmle", "none"), ("inverse", "cda"))
     ]
-    assert grid.members[0].attack.steps == 6
-    assert grid.keys == ("seed", "attack.steps", "attack.name", "denoise.name")
+    assert sweep.members[0].attack.steps == 6
+    assert sweep.keys == ("seed", "attack.steps", "attack.name", "denoise.name")
 
 
 def test_a_variant_has_axes_of_its_own_outside_those_of_all(tmp_path):
-    grid = load(
+    sweep = load(
         tmp_path,
         """
         [sweep]
@@ -185,7 +186,7 @@ def test_a_variant_has_axes_of_its_own_outside_those_of_all(tmp_path):
         """,
     )
     members = [
-        (m.name, m.defense.level, m.seed, m.attacker.images) for m in grid.members
+        (m.name, m.defense.level, m.seed, m.attacker.images) for m in sweep.members
     ]
     assert members == [
         *(("grid-strong", level, seed, 7) for level in (2.0, 9.0) for seed in (0, 1)),
@@ -194,7 +195,7 @@ def test_a_variant_has_axes_of_its_own_outside_those_of_all(tmp_path):
 
 
 def test_keys_that_follow_from_another_tell_nothing(tmp_path):
-    grid = load(
+    sweep = load(
         tmp_path,
         """
         [sweep]
@@ -206,16 +207,16 @@ def test_keys_that_follow_from_another_tell_nothing(tmp_path):
         defense.level = 2.0
         """,
     )
-    keys = grid.telling(grid)
+    keys = grid.telling(sweep)
     assert keys == ("defense.name", "defense.scale", "seed")
-    assert grid.title(grid.members[0], keys) == (
+    assert grid.title(sweep.members[0], keys) == (
         "defense.name arden, defense.scale 1.0, seed 0"
     )
-    assert grid.title(grid.members[-1], keys) == "defense.name noise, seed 1"
+    assert grid.title(sweep.members[-1], keys) == "defense.name noise, seed 1"
 
 
 def test_steps_that_follow_from_another_axis_tell_nothing(tmp_path):
-    grid = load(
+    sweep = load(
         tmp_path,
         """
         [sweep]
@@ -226,7 +227,7 @@ def test_steps_that_follow_from_another_axis_tell_nothing(tmp_path):
         "attack.tv_weight" = [0.1, 0.2]
         """,
     )
-    assert grid.telling(grid) == ("seed", "attack.tv_weight")
+    assert grid.telling(sweep) == ("seed", "attack.tv_weight")
 
 
 REFUSED = {
@@ -279,6 +280,20 @@ def run_one(member, output):
     return folder
 
 
+SMALL = f"""
+name = "grid"
+{sample.TARGET}
+[defense]
+name = "noise"
+place = "input"
+cut = "pool1"
+[attacker]
+images = 4
+[attack]
+name = "rmle"
+preset = "authors"
+steps = 5
+"""
 GRID = '[sweep]\n"defense.level" = [0.0, 4.0]\nseed = [0, 1]'
 
 
@@ -286,11 +301,13 @@ GRID = '[sweep]\n"defense.level" = [0.0, 4.0]\nseed = [0, 1]'
 def ran(tmp_path_factory):
     """(sweep, output, what was printed) of a sweep that ran undisturbed."""
     output = tmp_path_factory.mktemp("sweep")
-    found = load(output, GRID)
+    found = load(output, GRID, SMALL)
     console = Console(record=True, width=200)
-    page = comparison.compare(found, output, console)
-    assert page.is_file()
-    return found, output, console.export_text()
+    runtime.configure()
+    with sample.registered():
+        page = comparison.compare(found, output, console)
+        assert page.is_file()
+        yield found, output, console.export_text()
 
 
 def folders(output):
@@ -343,8 +360,8 @@ def test_members_that_share_equal_the_same_runs_alone(ran, tmp_path):
 
 def test_accuracies_are_measured_once_for_what_shares_them(ran, monkeypatch):
     _, output, _ = ran
-    axes = '"data.gamma" = ["2:8", "3:7"]\n"attack.steps" = [2, 3]'
-    found = load(output, f"[sweep]\n{axes}")
+    axes = '"data.gamma" = ["2:8", "3:7"]\n"attack.tv_weight" = [2.0, 3.0]'
+    found = load(output, f"[sweep]\n{axes}", SMALL)
     called = []
 
     def counted(name):

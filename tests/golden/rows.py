@@ -1,4 +1,4 @@
-"""Golden rows: every option in a few steps, run by the command line, and compared.
+"""Golden rows: every option in a few steps, run and compared.
 
   python tests/golden/rows.py --write FILE  runs the configs beside it, keeps the rows
   python tests/golden/rows.py OLD NEW       bits of one machine, before and after
@@ -14,11 +14,15 @@ import json
 import math
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ghostjax import cli
+from rich.console import Console
+
+from ghostjax import cli, runtime
+from ghostjax.config import grid
+from ghostjax.experiments import run
 from ghostjax.report.folder import read_row
 
 HERE = Path(__file__).parent
@@ -49,43 +53,44 @@ EXPLAINED_MEMBERS: dict[str, str] = {
 """Member -> why what its attack or its training gives is not the same to the bit."""
 
 
-def golden(sweeps: Sequence[str] = SWEEPS, walk: bool = True) -> dict[str, Row]:
-    """Runs the sweeps; name of a member -> its row, without seconds and hash."""
+def golden(chosen: Collection[str] | None = None) -> dict[str, Row]:
+    """Runs the members of the given names, or all.
+
+    Returns:
+      Name of a member -> its row, without seconds and hash. Of the walk there are all
+      rows or none.
+    """
     rows: dict[str, Row] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in sweeps:
-            rows |= dict(_sweep(name, Path(folder) / name))
-        if walk:
+        for name in SWEEPS:
+            rows |= dict(_sweep(name, chosen, Path(folder) / name))
+        if chosen is None or any(name.startswith(WALK) for name in chosen):
             rows |= dict(_walk(Path(folder) / WALK))
     return rows
 
 
-def _sweep(name: str, output: Path) -> Iterator[tuple[str, Row]]:
-    _run("run", HERE / f"{name}.toml", "--output", output)
-    for place, folder in enumerate(_folders(output)):
-        row = read_row(folder)
-        label = row["name"].removeprefix(f"{name}-")
-        yield f"{name} {place:02d} {label}", clean(row)
+def _sweep(
+    sweep: str, chosen: Collection[str] | None, output: Path
+) -> Iterator[tuple[str, Row]]:
+    runtime.configure()
+    members = {}
+    for place, member in enumerate(grid.load(HERE / f"{sweep}.toml").members):
+        name = f"{sweep} {place:02d} {member.name.removeprefix(f'{sweep}-')}"
+        if chosen is None or name in chosen:
+            members[name] = member
+    folders = run.run(list(members.values()), output, Console())
+    for name, folder in zip(members, folders, strict=True):
+        yield name, clean(read_row(folder))
 
 
 def _walk(output: Path) -> Iterator[tuple[str, Row]]:
-    _run("partition", HERE / f"{WALK}.toml", "--output", output)
+    words = ["partition", str(HERE / f"{WALK}.toml"), "--output", str(output)]
+    if status := cli.main(words):
+        sys.exit(status)
     (page,) = output.glob("*/partition.csv")
     with page.open() as file:
         for row in csv.DictReader(file):
             yield f"{WALK} {row['cut']}", {key: _value(x) for key, x in row.items()}
-
-
-def _run(*words: Any) -> None:
-    if status := cli.main([*map(str, words)]):
-        sys.exit(status)
-
-
-def _folders(output: Path) -> list[Path]:
-    """The run folders in the order of the sweep."""
-    (page,) = output.glob("*/comparison.csv")
-    with page.open() as file:
-        return [Path(row["folder"]) for row in csv.DictReader(file)]
 
 
 def _value(text: str) -> Any:

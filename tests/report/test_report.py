@@ -51,19 +51,16 @@ ROW = {
 
 
 @cache
-def digits() -> tuple[np.ndarray, np.ndarray]:
-    """Real digits as uint8 [n, 28, 28, 1], and their labels."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    small = (bunch.images[:200] * 255 / 16).astype(np.uint8)
-    large = [np.array(Image.fromarray(image).resize((28, 28), 2)) for image in small]
-    return np.stack(large)[..., None], bunch.target[:200]
+def pictures() -> tuple[np.ndarray, np.ndarray]:
+    """Smooth pictures, uint8 [200, 28, 28, 1], and labels."""
+    coarse = np.random.default_rng(2).integers(0, 256, (200, 4, 4), np.uint8)
+    large = [np.array(Image.fromarray(image).resize((28, 28), 2)) for image in coarse]
+    return np.stack(large)[..., None], np.arange(200) % 10
 
 
 def arrays_of(channels: int = 1, count: int = 10) -> dict[str, np.ndarray]:
-    """A run's arrays: real digits, LSB in NumPy, a noisy reconstruction of stego."""
-    images, labels = digits()
+    """A run's arrays: LSB in NumPy, a noisy reconstruction of stego."""
+    images, labels = pictures()
     images = images.repeat(channels, axis=-1)
     if channels == 3:
         images = (images * np.array([1.0, 0.7, 0.4])).astype(np.uint8)
@@ -84,8 +81,10 @@ def arrays_of(channels: int = 1, count: int = 10) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def make_run(folder: Path, arrays=None, drop=(), labels=None, **changes) -> Path:
-    """A finished run folder, as experiment.py leaves it."""
+def make_run(
+    folder: Path, arrays=None, drop=(), labels=None, curves=True, **changes
+) -> Path:
+    """A finished run folder, as an experiment leaves it; `curves` of its training."""
     folder.mkdir(parents=True)
     row = {key: value for key, value in ROW.items() if key not in drop} | changes
     table = joined([row], labels or {})
@@ -96,6 +95,13 @@ def make_run(folder: Path, arrays=None, drop=(), labels=None, **changes) -> Path
     (folder / "config.toml").write_text('name = "digits"\nseed = 0\n')
     environment = {"jax": "0.10.2", "device": "cpu (2 cores)", "git": {"dirty": True}}
     (folder / "environment.json").write_text(json.dumps(environment))
+    if curves:
+        (folder / "metrics.jsonl").write_text(metrics())
+    return folder
+
+
+@cache
+def metrics() -> str:
     rng = np.random.default_rng(1)
     records = [
         {"part": part, "step": step, "loss": 2.3 * np.exp(-step / 80) + floor * noise,
@@ -104,9 +110,12 @@ def make_run(folder: Path, arrays=None, drop=(), labels=None, **changes) -> Path
         for step, noise in enumerate(rng.uniform(0.5, 1, steps))
     ]  # fmt: skip
     records += [{"part": "attack", "step": s, "loss": 40 / (1 + s)} for s in range(100)]
-    lines = "".join(json.dumps(record) + "\n" for record in records)
-    (folder / "metrics.jsonl").write_text(lines)
-    return folder
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def make_words(folder: Path, **changes) -> Path:
+    """A finished run folder of whose page only words are read: it has no pictures."""
+    return make_run(folder, {}, curves=False, **changes)
 
 
 def page(folder: Path) -> str:
@@ -150,7 +159,7 @@ def test_every_column_is_on_the_page_also_unknown_ones(tmp_path):
         "psnr_denoised_secret_mean": 13.57, "accuracy_denoised": 12.34,
         "shredder_note": "in vivo",
     }  # fmt: skip
-    seen = words(page(make_run(tmp_path / "run", **added)))
+    seen = words(page(make_words(tmp_path / "run", **added)))
     for text in (
         "77123",
         "1.2345 [1.1, 1.3]",
@@ -170,7 +179,7 @@ def test_what_a_defense_says_of_itself_is_shown_with_its_label_and_unit(tmp_path
         "price": Label("what it costs, of one value", "nats", budget=True),
         "loudness": Label("loudness of the noise"),
     }
-    run = make_run(tmp_path / "run", labels=labels, price=4.25, loudness=7.5)
+    run = make_words(tmp_path / "run", labels=labels, price=4.25, loudness=7.5)
     assert read_labels(run) == labels
     assert read_row(run)["price"] == 4.25
     seen = words(page(run))
@@ -182,14 +191,16 @@ def test_what_a_defense_says_of_itself_is_shown_with_its_label_and_unit(tmp_path
     assert sum("4.25" in line[1] for line in shown) == 1, "in one table only"
 
 
-def test_wilson_interval_agrees_with_scipy():
-    from scipy.stats import binomtest
-
-    truth = binomtest(97, 120).proportion_ci(method="wilson")
-    wanted = (97 / 1.2, 100 * truth.low, 100 * truth.high)
-    assert proportion(97, 120) == pytest.approx(wanted, abs=1e-9)
+def test_wilson_interval_solves_its_equation():
+    """Wilson's ends p solve |share - p| = z sqrt(p (1 - p) / n), z of 95 %."""
+    found = proportion(97, 120)
+    assert found[0] == pytest.approx(97 / 1.2)
+    for end in (found.low / 100, found.high / 100):
+        errors = abs(97 / 120 - end) / np.sqrt(end * (1 - end) / 120)
+        assert errors == pytest.approx(1.959963984540, abs=1e-9)
+    assert found.low < found[0] < found.high
     draws = proportion(97.25, 120)  # a mean over draws
-    assert truth.low < draws.low / 100 < truth.high
+    assert found.low < draws.low < found.high
 
 
 @pytest.mark.parametrize(
@@ -225,8 +236,8 @@ def test_cautions_appear_exactly_when_the_numbers_say_so(tmp_path, changes, expe
 
 
 def test_cautions_reach_the_page_and_the_summary(tmp_path):
-    assert "⚠" not in page(make_run(tmp_path / "good"))
-    bad = make_run(tmp_path / "bad", accuracy_secret=52.9)
+    assert "⚠" not in page(make_words(tmp_path / "good"))
+    bad = make_words(tmp_path / "bad", accuracy_secret=52.9)
     assert page(bad).count("⚠") == 2  # the constant answer, and the shuffled secrets
     assert "caution" in dict(summary(read_row(bad)))
 
@@ -276,7 +287,7 @@ def test_panel_holds_the_images_pixel_by_pixel(tmp_path, channels):
     arrays = arrays_of(channels)
     arrays["stego"][2] = arrays["cover"][2]
     arrays["secret"][3] = 17  # constant: must stay dark grey
-    run = make_run(tmp_path / "run", arrays)
+    run = make_run(tmp_path / "run", arrays, curves=False)
     write_report(run)
     image = Image.open(run / "pictures" / "panel.png")
     names = [
@@ -362,7 +373,7 @@ def test_a_bare_row_makes_a_page(tmp_path):
 
 
 def test_torn_and_repeated_metrics_lines_of_a_resumed_run(tmp_path):
-    run = make_run(tmp_path / "run")
+    run = make_run(tmp_path / "run", {})
     with open(run / "metrics.jsonl", "a") as file:
         file.write('{"part": "target", "st\n{"part":"target","step":3,"loss":NaN}\n')
         file.write('{"part": "target", "step": 3, "loss": 1.0}\n')
@@ -393,7 +404,7 @@ def test_compare_makes_tables_a_page_and_the_gamma_chart(tmp_path):
 def test_compare_of_rivals_draws_leakage_and_budgets(tmp_path):
     rival = {"defense": "rival", "stego": "", "price": 4.3}
     rival["labels"] = {"price": Label("price", "nats", budget=True)}
-    runs = [make_run(tmp_path / "ghost"), make_run(tmp_path / "rival", **rival)]
+    runs = [make_words(tmp_path / "ghost"), make_words(tmp_path / "rival", **rival)]
     text = compare(runs, tmp_path / "out").read_text()
     drawn = {path.name for path in (tmp_path / "out" / "pictures").iterdir()}
     assert {"tradeoff.png", "budgets.png"} <= drawn
@@ -409,8 +420,8 @@ def test_compare_says_when_runs_look_alike(tmp_path):
 
 
 def test_compare_of_unlike_runs(tmp_path):
-    one = make_run(tmp_path / "one", bits=3, odd="text")
-    two = make_run(tmp_path / "two", drop=["control_cover_only"], bits="none", odd=7)
+    one = make_words(tmp_path / "one", bits=3, odd="text")
+    two = make_words(tmp_path / "two", drop=["control_cover_only"], bits="none", odd=7)
     seen = words(compare([one, two], tmp_path / "out").read_text())
     assert "comparison" not in seen and "two none 97.13 %" in seen
     table = pa.parquet.read_table(tmp_path / "out" / "comparison.parquet")
@@ -512,8 +523,10 @@ def test_a_point_is_the_mean_over_draws():
 
 def test_compare_draws_the_curves(tmp_path):
     runs = [
-        make_run(tmp_path / f"run{i}", **{"defense.level": level, "accuracy_all": 90.0})
-        for i, level in enumerate([0.0, 0.5, 1.0])
+        make_words(
+            tmp_path / f"{level}", **{"defense.level": level, "accuracy_all": 90.0}
+        )
+        for level in (0.0, 0.5, 1.0)
     ]
     text = compare(runs, tmp_path / "out").read_text()
     assert "over defense.level" in text

@@ -11,7 +11,9 @@ import pytest
 from jax import lax
 
 from ghostjax import registry
+from ghostjax import toy as problem
 from ghostjax.base import Context
+from ghostjax.data import Partition, roles
 from ghostjax.defenses.records import Ghost
 from ghostjax.fields import static, traced, traced_half
 from ghostjax.records import Trained
@@ -140,7 +142,7 @@ def toy(subject, record, context):
 def toy_members(**static_values):
     """Trainings of two members that differ in seed, rate, weight and data of their
     own: rows, how many there are, a scale."""
-    edge = jax.random.normal(jax.random.key(7), (4, 4))
+    edge = np.random.default_rng(7).standard_normal((4, 4), np.float32)
     shared = {"data": probes.data(), "edge": edge}
     for seed, rate, weight, rows, scale in (
         (0, 0.1, 0.0, np.arange(37), 1.0),
@@ -155,7 +157,12 @@ def toy_members(**static_values):
 def stacked(trainings):
     """(state, keys, hyper, own) of members, with a leading axis [K]."""
     values = [(start(t), t.key, dict(t.hyper), t.own) for t in trainings]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *values)
+    return _stacked(*values)
+
+
+@jax.jit  # one program, where each leaf would be one
+def _stacked(*trees):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def together(trainings):
@@ -170,7 +177,7 @@ def together(trainings):
 
 def agrees(trainings, **tolerance):
     """Each member's losses, state and metrics are those that it has alone."""
-    state, metrics = together(trainings)
+    state, metrics = jax.device_get(together(trainings))
     for place, training in enumerate(trainings):
         wanted, history = fit(training)
         own_state = jax.tree.map(lambda leaf, k=place: leaf[k], state)
@@ -246,11 +253,11 @@ def test_frozen_convolutions_have_no_groups_and_gradients_group_batches():
     def draw(key, index, shared, own):
         return jax.random.normal(key, (8, 6, 6, 1))
 
-    kernels = jax.random.normal(jax.random.key(0), (2, 3, 3, 2, 5))
+    kernels = np.random.default_rng(0).standard_normal((2, 3, 3, 2, 5), np.float32)
     training = Training(
         key=jax.random.key(1),
         params={"kernel": kernels[0]},
-        shared={"kernel": jnp.ones((3, 3, 1, 2))},
+        shared={"kernel": np.ones((3, 3, 1, 2), np.float32)},
         hyper={"learning_rate": np.float32(0.1)},
         loss=loss,
         draw=draw,
@@ -274,22 +281,27 @@ def test_frozen_convolutions_have_no_groups_and_gradients_group_batches():
 
 def test_ghosts_that_differ_in_all_that_is_traced_learn_in_step():
     """Seed, sensitive labels (hence covers and secrets), rate, weight and bits."""
-    images, labels = probes.bars(0, 200)
-    cut = probes.at("pool1")
-    variables = probes.target(images, labels, 2)
-    tasks = [probes.task(cut, variables, images, labels, s) for s in ((3,), (0, 1))]
+    cut = problem.cut()
     # Members of a group have one upload of the data and one target.
-    tasks[1] = tasks[0]._replace(
-        covers=tasks[1].covers, secrets=tasks[1].secrets, sensitive=tasks[1].sensitive
-    )
+    task, labels = problem.task(cut), np.arange(problem.IMAGES) % problem.CLASSES
+    tasks = []
+    for sensitive, public in (((3,), (0, 1, 2)), ((0, 1), (2, 3))):
+        role = roles(labels, Partition(sensitive, public))
+        tasks.append(
+            task._replace(
+                covers=probes.padded(role.covers, len(labels)),
+                secrets=probes.padded(role.secrets, len(labels)),
+                sensitive=np.isin(range(problem.CLASSES), sensitive),
+            )
+        )
     trainings = []
     for seed, (rate, weight, bits) in enumerate(((1e-3, 1.0, 3), (3e-3, 0.2, 2))):
         record = Ghost(
             learning_rate=rate,
             weight=weight,
             steps=3,
-            batch_size=16,
-            public_batch_size=16,
+            batch_size=8,
+            public_batch_size=8,
             cover_candidates=2,
         )
         hiding = registry.build(Lsb(), cut.image_shape, Context())

@@ -107,13 +107,12 @@ def test_the_caller_keeps_its_arrays():
 
 
 def test_vmap_over_keys_and_rates_is_separate_fits():
-    keys, rates = jax.random.split(jax.random.key(4), 3), jnp.array([0.1, 0.2, 0.3])
-    together, _ = jax.vmap(fit)(keys, rates)
-    for run in range(3):
-        alone, _ = fitted(keys[run], rates[run])
-        np.testing.assert_allclose(
-            together.params["w"][run], alone.params["w"], rtol=1e-5, atol=1e-6
-        )
+    keys, rates = jax.random.split(jax.random.key(4), 3), np.float32([0.1, 0.2, 0.3])
+    together, _ = jax.vmap(fitted)(keys, rates)
+    several = np.asarray(together.params["w"])
+    for key, rate, one in zip(keys, rates, several, strict=True):
+        alone, _ = fitted(key, rate)
+        np.testing.assert_allclose(one, alone.params["w"], rtol=1e-5, atol=1e-6)
 
 
 def test_a_second_fit_compiles_nothing():
@@ -126,7 +125,8 @@ def test_a_second_fit_compiles_nothing():
 @pytest.mark.parametrize("count", [1, 4, 6])
 def test_runs_on_four_devices_equal_one(count):
     assert len(jax.local_devices()) == 4
-    runs = jax.random.split(jax.random.key(5), count), jnp.linspace(0.1, 0.4, count)
+    rates = np.linspace(0.1, 0.4, count, dtype=np.float32)
+    runs = jax.random.split(jax.random.key(5), count), rates
 
     def one(run, data):
         return fitted(*run, scanned=True, shared=data)

@@ -1,1 +1,1 @@
-"""A package of its own: a defense, an attack, a denoiser and a network for ghostjax."""
+"""A package of its own: members, a network and a data set for ghostjax."""

@@ -1,12 +1,17 @@
-"""A network of two layers."""
+"""A network of a hidden layer, whose programs compile in a second."""
 
-from ghostjax.models.layers import Dense, MaxPool
+from ghostjax.models.layers import Dense, MaxPool, Relu
 from ghostjax.models.zoo import Network
 
 
 def build(classes):
-    """Pool, then one dense layer."""
-    return (("pool1", MaxPool()), ("fc1", Dense(classes)))
+    """Pool, then two dense layers."""
+    return (
+        ("pool1", MaxPool()),
+        ("fc1", Dense(24)),
+        ("fc1act", Relu()),
+        ("fc2", Dense(classes)),
+    )
 
 
 SMALL = Network(
