@@ -67,7 +67,7 @@ _FUNCTIONS = {
 }
 _PACKAGES = {
     "": ("base", "fields", "own", "pixels", "records", "registry", "runtime")
-    + ("testing", "toy"),
+    + ("toy",),
     "attacks": ("denoise", "direct", "inverse", "rmle", "shadow"),
     "config": ("grid",),
     "defenses": ("arden", "dropout", "ghost", "ghost_plus", "hide", "noise", "plain")
@@ -83,7 +83,8 @@ _MODULES = {
     for package, names in _PACKAGES.items()
     for name in names
 } | {
-    name: f"ghostjax.{name}" for name in ("config", "data", "report") + ("experiments",)
+    name: f"ghostjax.{name}"
+    for name in ("config", "data", "experiments", "report", "testing")
 }
 
 __all__ = sorted(["__version__", *_FUNCTIONS, *_MODULES])

@@ -14,7 +14,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from ghostjax import runtime  # noqa: E402
+from ghostjax import own, registry, runtime  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -30,6 +30,18 @@ def _caches(tmp_path_factory):
         os.environ["GHOSTJAX_CACHE"] = str(shared / "cache")
     runtime.keep_memory()
     runtime.cache_programs()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_members():
+    """Members and networks that a module registers are no other module's."""
+    tables = (*registry.FAMILIES.values(), registry.NETWORKS, registry.DATASETS)
+    known = [dict(table._known()) for table in tables]
+    yield
+    for table, rows in zip(tables, known, strict=True):
+        table._rows = rows
+    own._MEMBERS.clear()
+    own._TARGETS.clear()
 
 
 @pytest.fixture(scope="module", autouse=True)

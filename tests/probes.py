@@ -10,8 +10,10 @@ from ghostjax.data import Partition, roles
 from ghostjax.fields import static_half, traced_half
 from ghostjax.models.chain import cut, select
 from ghostjax.models.layers import Conv, Dense, MaxPool, Relu
+from ghostjax.training import loop
 from ghostjax.training.classifier import LabelledImages, classifier
-from ghostjax.training.fit import drive
+from ghostjax.training.fit import drive, step_of
+from ghostjax.training.fit import start as start_of
 
 ANSWER = jnp.arange(4.0)
 
@@ -71,6 +73,18 @@ def target(images, labels, steps):
     context = Context(train_count=64 * steps)
     fit = classifier(NETWORK, static_half(record), context)
     return drive(fit(jax.random.key(0), traced_half(record), data))[0]
+
+
+def for_steps(count):
+    """A `fit` of so many steps, whatever the record says, for records of a constant
+    rate: a step's program is the same."""
+
+    def run(training):
+        read = training.key, dict(training.hyper), training.shared, training.own
+        begin = start_of(training)
+        return loop.run(step_of(training), begin, count, *jax.device_put(read))
+
+    return run
 
 
 def at(layer, network=NETWORK, shape=SHAPE):

@@ -564,12 +564,12 @@ def draws_nothing(cut, record, context):
 # One program.
 
 
-@broken("attack", Tame(), "one program: another key compile 1 more: ")
+@broken("attack", Tame(), "one program: it compiles 1 more for another key: ")
 def compiles_at_every_call(cut, record, context):
     return shown(cut, lambda images, *_: jax.jit(lambda x: x / 2)(images))
 
 
-@broken("attack", Tame(), "one program: other traced values .* compile 1 more: ")
+@broken("attack", Tame(), "one program: it compiles 1 more for other traced values")
 def compiles_for_every_rate(cut, record, context):
     dim = jax.jit(lambda rate, images: images / (1 + rate), static_argnums=0)
 

@@ -86,7 +86,7 @@ def test_vmap_of_one_image_is_the_batch(name):
 
 
 SEVERAL = {  # in the order of targets; every value of a traced field differs
-    "tv_weight": np.geomspace(1e-6, 1e-3, COUNT),
+    "tv_weight": np.geomspace(1e-7, 1e-5, COUNT),
     "noise": np.linspace(0.01, 0.3, COUNT),
     "learning_rate": np.linspace(0.01, 0.1, COUNT),
     "epsilon": np.geomspace(1e-8, 1e-2, COUNT),

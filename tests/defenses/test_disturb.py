@@ -1,10 +1,9 @@
 """Noise and dropout: nothing at level 0, the stated law above it, fresh every time."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from probes import task
+from probes import SHAPE, task
 from scipy import stats
 
 from ghostjax import registry
@@ -12,10 +11,16 @@ from ghostjax.attacks.records import Rmle
 from ghostjax.base import Context, Cut, encode
 from ghostjax.defenses.records import Dropout, Noise, Plain
 from ghostjax.fields import traced_half
-from ghostjax.models import chain, zoo
+from ghostjax.models import chain
+from ghostjax.models.layers import Conv, Dense, Normalize
 from ghostjax.training.fit import drive
 
-SHAPE = (28, 28, 1)
+LAYERS = (
+    ("normalize", Normalize((0.5,), (0.5,))),
+    ("conv1", Conv(8, 3)),
+    ("fc1", Dense(2)),
+)
+IMAGES = 128  # of 1,152 features
 MEMBERS = {
     "gaussian": lambda x, p: Noise(level=x, place=p),
     "laplace": lambda x, p: Noise(level=x, distribution="laplace", place=p),
@@ -26,13 +31,20 @@ MEMBERS = {
 
 @pytest.fixture(scope="module")
 def scene():
-    """(cut, task, images) of lenet5 cut at conv1."""
-    layers = zoo.lenet5()
-    images = jax.random.uniform(jax.random.key(1), (16, *SHAPE))
-    variables = chain.init(layers, jax.random.key(0), images)
-    cut = Cut(*chain.cut(layers, "conv1"), SHAPE)
+    """(cut, task, images) of a small network cut at conv1."""
+    draw, cut = np.random.default_rng(0), Cut(*chain.cut(LAYERS, "conv1"), SHAPE)
+    shape = jax.ShapeDtypeStruct((1, *SHAPE), np.float32)
+    shapes = jax.eval_shape(lambda x: chain.init(LAYERS, jax.random.key(0), x), shape)
+    variables = jax.tree.map(
+        lambda leaf: draw.normal(0, 0.3, leaf.shape).astype(np.float32), shapes
+    )
+    images = draw.uniform(size=(IMAGES, *SHAPE)).astype(np.float32)
     pictures = np.zeros((2, *SHAPE), np.uint8)
     return cut, task(cut, variables, pictures, [0, 1], (1,)), images
+
+
+SEND = jax.jit(encode, static_argnums=0)
+APPLY = jax.jit(chain.apply, static_argnums=0)
 
 
 def features_of(scene, member, level, place="features", key=7):
@@ -47,8 +59,8 @@ def sent(scene, record, key=7):
         defense.fit(jax.random.key(0), traced_half(record), problem)
     )
     assert metrics == {} and not defense.hides
-    send = jax.jit(encode, static_argnums=0)
-    return defense, params, send(defense, params, jax.random.key(key), images, images)
+    features = SEND(defense, params, jax.random.key(key), images, images)
+    return defense, params, np.asarray(features)
 
 
 @pytest.mark.parametrize("place", ["features", "input"])
@@ -61,7 +73,7 @@ def test_level_0_is_no_defense_to_the_bit(scene, member, place):
 
 def residuals(scene, member, level):
     clean = features_of(scene, member, 0.0)[2]
-    return np.asarray(features_of(scene, member, level)[2] - clean).ravel()
+    return (features_of(scene, member, level)[2] - clean).ravel()
 
 
 LAWS = {"gaussian": stats.norm, "laplace": stats.laplace}
@@ -69,7 +81,7 @@ LAWS = {"gaussian": stats.norm, "laplace": stats.laplace}
 
 @pytest.mark.parametrize("member", LAWS)
 def test_noise_has_the_stated_law_and_scale(scene, member):
-    drawn = residuals(scene, member, 0.5)[:20_000]
+    drawn = residuals(scene, member, 0.5)  # 147,456 values
     law = LAWS[member]
     assert stats.kstest(drawn, law(scale=0.5).cdf).pvalue > 1e-3
     # The same test refuses a scale 5 % off, and the deviation in place of the scale.
@@ -80,27 +92,27 @@ def test_noise_has_the_stated_law_and_scale(scene, member):
 
 @pytest.mark.parametrize("member", ["dropout", "rescaled"])
 def test_dropout_drops_the_stated_share_and_rescales_only_if_asked(scene, member):
-    clean = np.asarray(features_of(scene, member, 0.0)[2])
-    features = np.asarray(features_of(scene, member, 0.3)[2])
+    clean = features_of(scene, member, 0.0)[2]
+    features = features_of(scene, member, 0.3)[2]
     gone = features == 0
     n = gone.size
     assert stats.binomtest(int(gone.sum()), n, 0.3).pvalue > 1e-3
     assert stats.binomtest(int(gone.sum()), n, 0.31).pvalue < 1e-3
     factor = 1 / 0.7 if member == "rescaled" else 1.0
     np.testing.assert_allclose(features[~gone], factor * clean[~gone], rtol=1e-5)
-    # Single values, not whole channels.
+    # Single values, not whole channels: of each there are 18,432.
     shares = gone.mean((0, 1, 2))
-    assert 0.25 < shares.min() and shares.max() < 0.35
+    assert 0.28 < shares.min() and shares.max() < 0.32, shares
 
 
 @pytest.mark.parametrize("place", ["features", "input"])
 @pytest.mark.parametrize("member", MEMBERS)
 def test_fresh_per_image_and_query_and_the_same_for_one_key(scene, member, place):
     cut, problem, images = scene
-    pair = cut, problem, jnp.repeat(images[:1], 2, 0)
-    _, _, first = features_of(pair, member, 0.5, place)
-    _, _, again = features_of(pair, member, 0.5, place)
-    _, _, other = features_of(pair, member, 0.5, place, key=8)
+    alike = cut, problem, np.repeat(images[:1], IMAGES, 0)
+    _, _, first = features_of(alike, member, 0.5, place)
+    _, _, again = features_of(alike, member, 0.5, place)
+    _, _, other = features_of(alike, member, 0.5, place, key=8)
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first[0], first[1]), "two images share their noise"
     assert not np.array_equal(first, other), "two queries share their noise"
@@ -109,19 +121,19 @@ def test_fresh_per_image_and_query_and_the_same_for_one_key(scene, member, place
 def test_input_noise_is_in_normalised_pixels(scene):
     cut, problem, images = scene
     _, _, features = features_of(scene, "gaussian", 0.2, "input")
-    drawn = 0.2 * jax.random.normal(jax.random.key(7), images.shape)
-    wanted = chain.apply(cut.edge, problem.edge_variables, images + 0.5 * drawn)
+    drawn = 0.2 * np.asarray(jax.random.normal(jax.random.key(7), images.shape))
+    wanted = APPLY(cut.edge, problem.edge_variables, images + 0.5 * drawn)
     np.testing.assert_allclose(features, wanted, atol=1e-5)
 
 
 def test_public_images_are_treated_alike_and_the_cloud_is_the_targets(scene):
     cut, problem, images = scene
     defense, params, features = features_of(scene, "laplace", 0.5)
-    public = defense.send(params, jax.random.key(7), images)
+    public = jax.jit(defense.send)(params, jax.random.key(7), images)
     np.testing.assert_allclose(public, features, atol=1e-6)
     np.testing.assert_allclose(
-        defense.answer(params, features),
-        chain.apply(cut.cloud, problem.cloud_variables, features),
+        jax.jit(defense.answer)(params, features),
+        APPLY(cut.cloud, problem.cloud_variables, features),
         atol=1e-5,
     )
 
@@ -144,19 +156,19 @@ def test_unknown_places_and_distributions_are_named():
 def test_averaging_queries(scene):
     """As an attack combines them, and one that knows that zeros are dropout's."""
     blind, knowing = (
-        registry.build(Rmle(known_zeros=known), scene[0], Context()).combine
+        jax.jit(registry.build(Rmle(known_zeros=known), scene[0], Context()).combine)
         for known in (False, True)
     )
     draw = np.random.default_rng(0)
     truth = draw.normal(size=(3, 4, 5)).astype(np.float32)
     noisy = truth + draw.normal(size=(400, 3, 4, 5)).astype(np.float32)
-    error = blind(jnp.asarray(noisy)) - truth
-    assert 0.03 < float(error.std()) < 0.07, "1 / sqrt(400) is 0.05"
+    deviation = np.asarray(blind(noisy) - truth).std()
+    assert 0.03 < deviation < 0.07, f"{deviation} of 60: 1 / sqrt(400) is 0.05"
     shown = draw.random((5, 3, 4, 5)) < 0.5
-    combined = knowing(jnp.asarray(truth * shown))
+    combined = np.asarray(knowing(truth * shown))
     seen = shown.any(0)
     np.testing.assert_allclose(combined[seen], truth[seen], rtol=1e-5)
     np.testing.assert_array_equal(combined[~seen], 0)
-    single = jnp.asarray(noisy[:1])
+    single = noisy[:1]
     np.testing.assert_array_equal(blind(single), noisy[0])
     np.testing.assert_array_equal(knowing(single), noisy[0])

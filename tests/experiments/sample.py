@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ghostjax import registry
+from ghostjax.report import panels
 
 PACKAGE = Path(__file__).parents[1] / "package"
 TARGET = """
@@ -52,6 +53,14 @@ def registered():
         for name, added in rows.items():
             table = getattr(registry, name)
             patch.setattr(table, "_rows", {**dict(table), **added})
+        yield
+
+
+@contextmanager
+def without_curves():
+    """Inside, pages have no curves of trainings, which take longer than the runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(panels, "training", lambda records: None)
         yield
 
 

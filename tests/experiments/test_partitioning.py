@@ -118,7 +118,7 @@ preset = "authors"
 
 @pytest.fixture
 def sample_package():
-    with sample.registered():
+    with sample.registered(), sample.without_curves():
         yield
 
 

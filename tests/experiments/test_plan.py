@@ -60,6 +60,13 @@ def test_what_does_not_depend_on_a_change_is_done_once(change, shared):
     assert {stage for stage, count in counts.items() if count == 1} == shared
 
 
+@pytest.mark.parametrize("defense", ["arden", "shredder", "noise", "dropout"])
+def test_one_training_of_a_defense_that_knows_no_secrets_serves_all_ratios(defense):
+    base = {**BASE, "defense": {"name": defense}}
+    tasks = plan(members({}, {"data": {"gamma": "3:7"}}, base=base))
+    assert stages(tasks)["defense"] == 1 and stages(tasks)["measure"] == 2
+
+
 def test_an_attacker_that_hides_secrets_of_its_own_depends_on_the_hiding():
     base = {**BASE, "attack": {"name": "direct"}}
     for change, count in (

@@ -304,7 +304,7 @@ def ran(tmp_path_factory):
     found = load(output, GRID, SMALL)
     console = Console(record=True, width=200)
     runtime.configure()
-    with sample.registered():
+    with sample.registered(), sample.without_curves():
         page = comparison.compare(found, output, console)
         assert page.is_file()
         yield found, output, console.export_text()
@@ -408,8 +408,8 @@ def test_a_sweep_continues_with_what_is_missing(ran):
     assert result(gone) == row
 
 
-def test_all_is_checked_before_anything_runs(tmp_path):
-    found = load(tmp_path, '[sweep]\n"defense.cut" = ["conv1", "pol1"]')
+def test_all_is_checked_before_anything_runs(ran, tmp_path):
+    found = load(tmp_path, '[sweep]\n"defense.cut" = ["fc1", "pol1"]', SMALL)
     with pytest.raises(ValueError, match="defense.cut pol1: .*did you mean 'pool1'"):
         comparison.compare(found, tmp_path / "runs", Console(record=True))
     assert not (tmp_path / "runs").exists()

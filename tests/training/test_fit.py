@@ -283,7 +283,8 @@ def test_ghosts_that_differ_in_all_that_is_traced_learn_in_step():
     """Seed, sensitive labels (hence covers and secrets), rate, weight and bits."""
     cut = problem.cut()
     # Members of a group have one upload of the data and one target.
-    task, labels = problem.task(cut), np.arange(problem.IMAGES) % problem.CLASSES
+    task = problem.task(cut)
+    labels = np.asarray(task.labels)
     tasks = []
     for sensitive, public in (((3,), (0, 1, 2)), ((0, 1), (2, 3))):
         role = roles(labels, Partition(sensitive, public))
@@ -291,7 +292,7 @@ def test_ghosts_that_differ_in_all_that_is_traced_learn_in_step():
             task._replace(
                 covers=probes.padded(role.covers, len(labels)),
                 secrets=probes.padded(role.secrets, len(labels)),
-                sensitive=np.isin(range(problem.CLASSES), sensitive),
+                sensitive=np.isin(range(cut.classes), sensitive),
             )
         )
     trainings = []
