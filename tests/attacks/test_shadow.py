@@ -3,29 +3,28 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from probes import NETWORK, at, bars, target
+from oracles import psnr
+from probes import at, bars, target
+from small import apply
 
 from ghostjax import registry
+from ghostjax.attacks import shadow
 from ghostjax.attacks.records import Inverse, Rmle, Shadow
-from ghostjax.attacks.shadow import other
 from ghostjax.base import Context, Knowledge, limit
-from ghostjax.evaluation import metrics
-from ghostjax.fields import narrowed, traced_half
+from ghostjax.fields import narrowed, static_half, traced_half
 from ghostjax.models import chain, zoo
 from ghostjax.models.layers import Conv, Dense, MaxPool, Relu
 from ghostjax.training.fit import drive
 
-EDGE, CLOUD = chain.cut(NETWORK, "conv1")
 CUT = at("conv1")
-CONTEXT = Context(public_count=192)
+CONTEXT = Context(public_count=320)
 RECORD = Shadow(
     architecture="same",
     steps=5,
     start="dark",
-    epochs=20,
+    epochs=12,
     batch_size=64,
     train_rate=3e-3,
     train_optimizer="adam",
@@ -35,17 +34,20 @@ RECORD = Shadow(
 @pytest.fixture(scope="module")
 def scene():
     """(the target's variables, what may be known, true features, their images)."""
-    images, labels = map(jnp.asarray, bars(0, 400))
+    images, labels = map(jax.device_put, bars(0, 400))
     variables = target(images, labels, 60)
-    cloud = chain.select(CLOUD, variables)
-    known = Knowledge(cloud_variables=cloud, public_images=images, public_labels=labels)
-    shown = jnp.asarray(bars(1, 30)[0], jnp.float32) / 255
-    return known, chain.apply(EDGE, chain.select(EDGE, variables), shown), shown
+    known = Knowledge(
+        cloud_variables=chain.select(CUT.cloud, variables),
+        public_images=images,
+        public_labels=labels,
+    )
+    shown = np.float32(bars(1, 30)[0]) / 255
+    edge_variables = chain.select(CUT.edge, variables)
+    return known, apply(CUT.edge, edge_variables, shown), shown
 
 
-def attack(scene, record=RECORD):
-    attacker, hyper = registry.build(record, CUT, CONTEXT), traced_half(record)
-    known = limit(scene[0], attacker.needs)
+def attack(attacker, record, scene):
+    hyper, known = traced_half(record), limit(scene[0], attacker.needs)
     params, history = drive(attacker.fit(jax.random.key(1), hyper, known))
     shown = attacker.invert(params, jax.random.key(2), scene[1], hyper)
     return params, history, shown
@@ -55,13 +57,13 @@ def attack(scene, record=RECORD):
 def shadowed(scene):
     """What the attack with the edge's own layers finds; the cloud before it."""
     before = jax.tree.map(np.array, scene[0].cloud_variables)
-    return attack(scene), before
+    return attack(registry.build(RECORD, CUT, CONTEXT), RECORD, scene), before
 
 
 def test_it_pleases_the_cloud_which_stays_bit_identical(scene, shadowed):
     (params, history, _), before = shadowed
     jax.tree.map(np.testing.assert_array_equal, scene[0].cloud_variables, before)
-    assert float(history["shadow"]["accuracy"][-10:].mean()) > 0.95
+    assert np.asarray(history["shadow"]["accuracy"])[-10:].mean() > 0.95
     assert set(params["shadow"]) == {"conv1"}, "the cloud must not be learnt"
 
 
@@ -75,19 +77,23 @@ def test_the_inner_attack_is_on_the_shadow(scene, shadowed):
     jax.tree.map(np.testing.assert_array_equal, shown, by_hand)
 
 
-def test_a_decoder_may_learn_from_the_shadow(scene):
-    params, history, shown = attack(scene, dataclasses.replace(RECORD, decoder=True))
-    inner = registry.build(Inverse(), CUT, CONTEXT)
+def test_a_decoder_may_learn_from_the_shadow(scene, monkeypatch):
+    narrow = Inverse(epochs=1, batch_size=32, width=8, learning_rate=1e-2)
+    monkeypatch.setattr(shadow, "Inverse", lambda: narrow)
+    record = dataclasses.replace(RECORD, decoder=True)
+    attacker = shadow.shadow(CUT, static_half(record), CONTEXT)
+    params, history, shown = attack(attacker, record, scene)
     assert set(history) == {"shadow", "inverse"} and shown.trace == ()
     assert shown.images.shape == scene[2].shape
     # On the shadow's own features the decoder is right: it learnt from those.
-    features = chain.apply(EDGE, params["shadow"], scene[2])
+    features = apply(CUT.edge, params["shadow"], scene[2])
+    inner = registry.build(narrow, CUT, CONTEXT)
     of_shadow = inner.invert(params["inner"], jax.random.key(0), features, {})
     # Better than the mean image, and than on the true features, which it never saw.
-    mean = scene[0].public_images.astype(jnp.float32).mean(0, keepdims=True) / 255
+    mean = np.float32(scene[0].public_images).mean(0, keepdims=True) / 255
     scores = [
-        float(metrics.psnr(jnp.broadcast_to(x, scene[2].shape), scene[2]).mean())
-        for x in (of_shadow.images, shown.images, mean)
+        psnr(np.broadcast_to(images, scene[2].shape), scene[2]).mean()
+        for images in (of_shadow.images, shown.images, mean)
     ]
     assert scores[0] > max(scores[1:]) + 3
 
@@ -96,9 +102,10 @@ def test_a_decoder_may_learn_from_the_shadow(scene):
 @pytest.mark.parametrize("positive", [False, True])
 def test_other_shadows_fit_every_cut(name, positive):
     network = zoo.network(name)
-    for layer in chain.describe(network.build(10), network.image_shape)[:-1]:
-        layers = other(network.image_shape, layer.shape, positive)
-        assert chain.describe(layers, network.image_shape)[-1].shape == layer.shape
+    rows = chain.describe(network.build(10), network.image_shape)
+    for shape in {row.shape for row in rows[:-1]}:
+        layers = shadow.other(network.image_shape, shape, positive)
+        assert chain.describe(layers, network.image_shape)[-1].shape == shape
         kinds = [type(part) for _, part in layers]
         assert kinds.count(Relu) == positive and (kinds[-1] is Relu) == positive
 
@@ -111,7 +118,7 @@ def test_the_rule_gives_the_authors_second_architecture_again():
         ((32, 32, 64), [16, 64], 9_728),
     ):
         image = (28, 28, 1) if shape[0] < 32 else (32, 32, 3)
-        layers = other(image, shape, False)
+        layers = shadow.other(image, shape, False)
         shown = [
             part.features if isinstance(part, Conv) else type(part)
             for _, part in layers
@@ -120,5 +127,5 @@ def test_the_rule_gives_the_authors_second_architecture_again():
         assert shown == filters
         rows = chain.describe(layers, image)
         assert sum(row.parameters for row in rows) == parameters
-    dense = other((28, 28, 1), (120,), True)
+    dense = shadow.other((28, 28, 1), (120,), True)
     assert [type(part) for _, part in dense[-2:]] == [Dense, Relu]

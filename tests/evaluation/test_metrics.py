@@ -11,7 +11,7 @@ from ghostjax.evaluation import metrics
 
 METRICS = [metrics.psnr, metrics.ssim, metrics.ssim_authors]
 GUARDED = [*METRICS, metrics.ssim_map]
-SHAPES = [(2, 13, 17, 2), (4, 28, 28, 1), (2, 32, 32, 3)]
+SMALL, DIGITS = SHAPES = [(2, 13, 17, 3), (4, 28, 28, 1)]  # a program for each
 
 
 def noisy_pairs(shape, seed=0):
@@ -24,12 +24,21 @@ def noisy_pairs(shape, seed=0):
 def digit_pairs():
     """Smooth strokes on flat black, as MNIST has, against a disturbed copy."""
     images = np.kron(load_digits().images[:4] / 16, np.ones((1, 4, 4)))[..., None]
+    images = images[:, 2:30, 2:30]
     rng = np.random.default_rng(1)
     noise = rng.normal(0, 0.1, images.shape) * rng.random((4, 1, 1, 1))
     return images.astype(np.float32), np.clip(images + noise, 0, 1).astype(np.float32)
 
 
-PAIRS = [noisy_pairs(shape) for shape in SHAPES] + [digit_pairs()]
+def slope_pairs():
+    """Light that falls off slowly, against a paler copy."""
+    rows, columns = np.mgrid[:13, :17] / 17
+    images = np.stack([rows, columns, rows * columns], -1)
+    images = np.float32([images, 1 - images])
+    return images, 0.75 * images + np.float32(0.2)
+
+
+PAIRS = [noisy_pairs(shape) for shape in SHAPES] + [digit_pairs(), slope_pairs()]
 
 
 @pytest.mark.parametrize("a, b", PAIRS)
@@ -43,23 +52,26 @@ def test_metrics_agree_with_the_oracles(a, b):
         np.testing.assert_allclose(ours(a, b), oracle(a, b), rtol=0, atol=1e-4)
 
 
+theirs = jax.jit(dm_pix.ssim)
+
+
 @pytest.mark.parametrize("a, b", PAIRS)
 def test_ssim_agrees_with_dm_pix(a, b):
     for left, right in ((a, b), (b, a), (a, np.ones_like(a)), (a, 1 - a)):
-        wanted = dm_pix.ssim(jnp.asarray(left), jnp.asarray(right))
+        wanted = theirs(left, right)
         np.testing.assert_allclose(metrics.ssim(left, right), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 20, 3)])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_ssim_map_is_ssim_of_every_pixel_with_the_border_going_on_outside(shape):
-    a, b = noisy_pairs((3, *shape))
+    a, b = noisy_pairs(shape)
     every = np.asarray(metrics.ssim_map(a, b))
     assert every.shape == a.shape
     inner = every[:, 5:-5, 5:-5].mean((1, 2, 3))
     np.testing.assert_allclose(inner, metrics.ssim(a, b), atol=1e-5)
     padded = (np.pad(x, ((0,) * 2, (5, 5), (5, 5), (0,) * 2), "edge") for x in (a, b))
     whole = every.mean((1, 2, 3))
-    np.testing.assert_allclose(whole, metrics.ssim(*padded), atol=1e-5)
+    np.testing.assert_allclose(whole, oracles.ssim_gaussian(*padded), atol=1e-5)
 
 
 def test_ssim_map_is_defined_below_its_window_and_has_a_slope_at_constant_images():
@@ -84,10 +96,10 @@ def test_ssim_authors_takes_the_range_of_its_second_argument():
 
 
 def test_ssim_authors_is_nan_exactly_for_constant_recovered_images():
-    a, b = noisy_pairs((3, 12, 12, 1))
+    a, b = noisy_pairs(SMALL)
     b[1] = 0.3
-    assert jnp.isnan(metrics.ssim_authors(a, b)).tolist() == [False, True, False]
-    assert not jnp.isnan(metrics.ssim_authors(b, a)).any()
+    assert np.isnan(metrics.ssim_authors(a, b)).tolist() == [False, True]
+    assert not np.isnan(metrics.ssim_authors(b, a)).any()
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -98,7 +110,7 @@ def test_batched_equals_jitted_vmapped_and_single(metric):
     for other in (
         jax.jit(metric)(a, b),
         jax.vmap(metric)(a, b),
-        jnp.stack([metric(x, y) for x, y in zip(a, b, strict=True)]),
+        np.stack([metric(x, y) for x, y in zip(a, b, strict=True)]),
     ):
         np.testing.assert_allclose(other, batched, atol=2e-6, rtol=1e-6)
 
@@ -110,55 +122,56 @@ def test_ssim_authors_maps_more_images_than_one_chunk_holds():
 
 
 def test_equal_images():
-    a, _ = noisy_pairs((2, 12, 12, 3))
+    a, _ = noisy_pairs(SMALL)
     assert metrics.psnr(a, a).tolist() == [np.inf, np.inf]
     assert metrics.ssim(a, a).tolist() == [1, 1]
     np.testing.assert_allclose(metrics.ssim_authors(a, a), 1, atol=1e-6)
 
 
 def test_psnr_of_a_known_error():
-    a, b = jnp.zeros((1, 2, 2, 1)), jnp.full((1, 2, 2, 1), 0.1)
-    np.testing.assert_allclose(metrics.psnr(a, b), [20.0], atol=1e-5)
+    a, b = np.zeros(SMALL, np.float32), np.full(SMALL, 0.1, np.float32)
+    np.testing.assert_allclose(metrics.psnr(a, b), [20.0] * 2, atol=1e-4)
 
 
 def test_psnr_rounds_to_8_bits_on_request():
-    a = jnp.full((1, 4, 4, 1), 100 / 255)
-    near, far = a + 0.4 / 255, a + 0.6 / 255
-    assert jnp.isfinite(metrics.psnr(a, near)).all()
-    assert metrics.psnr(a, near, rounded=True).tolist() == [np.inf]
+    a, near, far = (np.full(SMALL, x / 255, np.float32) for x in (100, 100.4, 100.6))
+    assert np.isfinite(metrics.psnr(a, near)).all()
+    assert metrics.psnr(a, near, rounded=True).tolist() == [np.inf] * 2
     one_level = metrics.psnr(a, far, rounded=True)
-    np.testing.assert_allclose(one_level, [20 * np.log10(255)], atol=1e-3)
+    np.testing.assert_allclose(one_level, [20 * np.log10(255)] * 2, atol=1e-3)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_nan_pixels_give_nan_for_their_image_only(metric):
-    a, b = noisy_pairs((2, 12, 12, 1))
+    a, b = noisy_pairs(SMALL)
     b[0, 6, 6] = np.nan
-    assert jnp.isnan(metric(a, b)).tolist() == [True, False]
+    assert np.isnan(metric(a, b)).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("metric", GUARDED)
 def test_guards(metric):
-    a = jnp.zeros((2, 12, 12, 1))
-    with pytest.raises(ValueError, match=r"\(2, 12, 12, 1\) and \(2, 12, 11, 1\)"):
+    a, bright, dark = (np.zeros(SMALL, np.float32) for _ in range(3))
+    bright[0, 0], dark[0, 0] = 255, -1
+    with pytest.raises(ValueError, match=r"\(2, 13, 17, 3\) and \(2, 13, 16, 3\)"):
         metric(a, a[:, :, :-1])
     with pytest.raises(ValueError, match="expected .B, H, W, C."):
         metric(a[0, 0], a[0, 0])
     with pytest.raises(ValueError, match="uint8: divide by 255"):
-        metric(a.astype(jnp.uint8), a.astype(jnp.uint8))
+        metric(a.astype(np.uint8), a.astype(np.uint8))
     with pytest.raises(ValueError, match="span 0 to 255"):
-        metric(a, a.at[0, 0].set(255))
+        metric(a, bright)
     with pytest.raises(ValueError, match="span -1 to 0"):
-        metric(a.at[0, 0].set(-1), a)
+        metric(dark, a)
 
 
 def test_images_smaller_than_the_window_are_refused():
-    metrics.ssim(jnp.zeros((1, 11, 11, 1)), jnp.zeros((1, 11, 11, 1)))
+    smallest = jax.ShapeDtypeStruct((1, 11, 11, 1), jnp.float32)
+    assert jax.eval_shape(metrics.ssim, smallest, smallest).shape == (1,)
     for small in ((1, 10, 28, 1), (28, 10, 1)):
         with pytest.raises(ValueError, match="smaller than the 11x11 window"):
-            metrics.ssim(jnp.zeros(small), jnp.zeros(small))
+            metrics.ssim(np.zeros(small), np.zeros(small))
     with pytest.raises(ValueError, match="smaller than the 7x7 window"):
-        metrics.ssim_authors(jnp.zeros((1, 6, 9, 1)), jnp.zeros((1, 6, 9, 1)))
+        metrics.ssim_authors(np.zeros((1, 6, 9, 1)), np.zeros((1, 6, 9, 1)))
 
 
 def test_correct_counts_a_nan_row_as_wrong():
