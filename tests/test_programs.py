@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import jax
 import numpy as np
 import probes
 import pytest
@@ -22,8 +21,6 @@ def network(classes):
         ("conv1", Conv(4, 3)),
         ("ReLU1", Relu()),
         ("pool1", MaxPool()),
-        ("conv2", Conv(4, 3)),
-        ("ReLU2", Relu()),
         ("fc1", Dense(classes)),
     )
 
@@ -38,7 +35,7 @@ SHAPE, NAMES = (16, 16, 1), ["left", "right", "top", "bottom"]
 DATA = data.from_arrays("bars", bars(0, 192), bars(1, 64), NAMES)
 TARGET = {"network": "toy", "epochs": 1, "batch_size": 64}
 STEPS = {"steps": 3, "batch_size": 16}
-SEARCH = {"name": "rmle", "steps": 3, "noise": 0.1}
+SEARCH = {"name": "rmle", "steps": 3, "noise": 0.1, "start": "dark"}
 BASES = {
     "ghost": {
         "defense": {"name": "ghost", **STEPS, "covert_filters": 4},
@@ -109,17 +106,14 @@ found, is apart."""
 
 @pytest.fixture(scope="module", autouse=True)
 def _small():
-    """Toys of a network, of GHOST+'s generator and of batches, and little effort of
-    XLA's: nearly all of this module's time is the compiler's."""
-    before = jax.config.read("jax_disable_most_optimizations")
+    """Toys of a network, of GHOST+'s generator and of batches: nearly all of this
+    module's time is the compiler's."""
     with pytest.MonkeyPatch.context() as patch:
-        jax.config.update("jax_disable_most_optimizations", True)
         toy = zoo.Network(build=network, image_shape=SHAPE, classes=len(NAMES))
         patch.setattr(registry.NETWORKS, "_rows", {**registry.NETWORKS, "toy": toy})
         patch.setattr(generator, "_BLOCKS", 1)
         patch.setattr(accuracy, "_BATCH", 64)
         yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +128,16 @@ def member(name, change=None):
     return replace(config.build(tree), name=name)
 
 
-@pytest.mark.parametrize("name", BASES)
+SLOW = "candidates", "ghost_plus", "arden"  # `testing` tries each part of them
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.science] * (name in SLOW))
+        for name in BASES
+    ],
+)
 def test_a_further_member_compiles_nothing(name, folder):
     quiet = Console(quiet=True)
     with compiled() as programs:

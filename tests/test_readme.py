@@ -11,6 +11,8 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_python_block_runs(capsys):
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert block.count(".images[:64]") == 1
+    block = block.replace(".images[:64]", ".images[:8]")  # the same, sooner
     exec(compile(block, "README.md", "exec"), {})
     summary = capsys.readouterr().out
     mean = float(re.search(r"mean=([\d.]+)", summary).group(1))

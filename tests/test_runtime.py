@@ -17,8 +17,9 @@ def test_freed_memory_stays_with_the_process():
     """After `keep_memory` freeing 200 MB of touched pages gives none of them back."""
     program = (
         "import ctypes, sys\n"
-        "from ghostjax import runtime\n"
-        "if sys.argv[1] == 'keep': assert runtime.keep_memory()\n"
+        "if sys.argv[1] == 'keep':\n"
+        "    from ghostjax import runtime\n"
+        "    assert runtime.keep_memory()\n"
         "libc = ctypes.CDLL('libc.so.6')\n"
         "libc.malloc.restype = ctypes.c_void_p\n"
         "block = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(200_000_000)))\n"
@@ -79,21 +80,28 @@ def test_a_lock_is_refused_or_waited_for(tmp_path):
 
 
 def test_a_waiting_process_goes_on_when_the_holder_ends(tmp_path):
-    program = (
+    hold = (  # as `parts.lock` does, without its imports
+        "import fcntl, sys\n"
+        "lock = open(sys.argv[1] + '/lock', 'w')\n"
+        "fcntl.flock(lock, fcntl.LOCK_EX)\n"
+    )
+    wait = (
         "import sys\nfrom pathlib import Path\nfrom rich.console import Console\n"
         "from ghostjax.experiments import parts\n"
-        "with parts.lock(Path(sys.argv[1]), wait=True, console=Console()):\n"
-        "    print('mine', flush=True)\n    sys.stdin.read()\n"
+        "held = parts.lock(Path(sys.argv[1]), wait=True, console=Console())\n"
+        "held.__enter__()\n"
     )
+    said, part = "print('mine', flush=True)\nsys.stdin.read()\n", tmp_path / "part"
+    part.mkdir()
 
-    def start():
-        command = [sys.executable, "-c", program, str(tmp_path / "part")]
+    def start(program):
+        command = [sys.executable, "-c", program + said, str(part)]
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         return subprocess.Popen(command, **pipes)
 
-    first = start()
+    first = start(hold)
     assert first.stdout.readline() == "mine\n"
-    second = start()
+    second = start(wait)
     assert second.stdout.readline().startswith("waiting for another process")
     first.kill()
     first.communicate()

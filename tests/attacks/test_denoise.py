@@ -1,23 +1,35 @@
 """The autoencoder repairs what its inner attack gets wrong, and is ARDEN's."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.tree_util import Partial
-from probes import at, bars
+from oracles import psnr
 
 from ghostjax import registry
 from ghostjax.attacks.denoise import autoencoder
 from ghostjax.attacks.records import Denoise, NoDenoise
-from ghostjax.base import Attack, Context, Inversion, Knowledge, Probe, average, limit
-from ghostjax.evaluation import metrics
+from ghostjax.base import (
+    Attack,
+    Context,
+    Cut,
+    Inversion,
+    Knowledge,
+    Probe,
+    average,
+    limit,
+)
 from ghostjax.fields import traced_half
 from ghostjax.models import chain
-from ghostjax.models.layers import Conv
+from ghostjax.models.layers import Conv, Dense
 from ghostjax.training.fit import drive
 
-BATCHES = 6  # of 50 in 300 images
+SHAPE = (8, 8, 1)
+CUT = Cut((("conv1", Conv(2, 3)),), (("fc1", Dense(2)),), SHAPE)  # shapes alone count
+COUNT, BATCH = 150, 10
 HALF = {"gain": np.float32(0.5)}
 
 
@@ -36,6 +48,16 @@ def _query(level, key, images):
     return jnp.clip(images + level * noise, 0.0, 1.0)
 
 
+def bars(seed, count):
+    """uint8 pictures with one bright row or column."""
+    draw = np.random.default_rng(seed)
+    images = np.zeros((count, *SHAPE), np.uint8)
+    places, inks = draw.integers(0, 8, count), draw.integers(200, 256, count)
+    images[np.arange(count), places] = inks[:, None, None]
+    images[::2] = images[::2].swapaxes(1, 2)
+    return images
+
+
 def _ask(key, hyper, knowledge):
     yield from ()
     return hyper["gain"]
@@ -47,28 +69,31 @@ INNER = Attack("half", ("query",), _fit, _invert)
 @pytest.fixture(scope="module")
 def scene():
     """(what is known, noisy features, their images)."""
-    query = Partial(_query, jnp.float32(0.3))
-    known = Knowledge(query=query, public_images=jnp.asarray(bars(0, 400)[0]))
-    shown = jnp.asarray(bars(1, 50)[0], jnp.float32) / 255
-    return known, query(jax.random.key(5), shown), shown
+    query = Partial(_query, np.float32(0.3))
+    known = Knowledge(query=query, public_images=jax.device_put(bars(0, COUNT)))
+    shown = np.float32(bars(1, 50)) / 255
+    return known, jax.jit(_query)(0.3, jax.random.key(5), shown), shown
 
 
 def build(record, inner=INNER):
     """(the attack under a denoiser, its hyper-parameters)."""
     hyper = {"attack": HALF, "denoise": traced_half(record)}
-    context = Context(inner=inner, public_count=400)
-    return registry.build(record, at("pool1"), context), hyper
+    return registry.build(record, CUT, Context(inner=inner, public_count=COUNT)), hyper
 
 
-def attack(scene, knowledge=None, epochs=20, **changes):
+def training(**changes):
+    """A record; of one epoch if nothing is said."""
     record = Denoise(
-        epochs=epochs,
-        batch_size=50,
-        images=300,
+        epochs=1,
+        batch_size=BATCH,
+        images=COUNT,
         learning_rate=3e-3,
         schedule="constant",
-        **changes,
     )
+    return replace(record, **changes)
+
+
+def attack(scene, record, knowledge=None):
     attacker, hyper = build(record)
     seen = limit(knowledge or scene[0], attacker.needs)
     params, history = drive(attacker.fit(jax.random.key(1), hyper, seen))
@@ -77,28 +102,29 @@ def attack(scene, knowledge=None, epochs=20, **changes):
 
 
 def quality(shown, images):
-    return float(metrics.psnr(shown, images).mean())
+    return psnr(shown, images).mean()
 
 
 def test_it_beats_its_inner_attack(scene):
-    params, history, shown = attack(scene)
+    params, history, shown = attack(scene, training(epochs=8))
     inner = _invert(params["inner"], None, scene[1], HALF)
     np.testing.assert_array_equal(shown.before_denoising, inner.images)
     np.testing.assert_array_equal(shown.trace, inner.trace)
-    assert history["cda"]["loss"].shape == (20 * BATCHES,)
+    assert history["cda"]["loss"].shape == (8 * COUNT // BATCH,)
     assert quality(shown.images, scene[2]) > quality(inner.images, scene[2]) + 3
-    mean = scene[0].public_images.mean(0, keepdims=True) / 255
-    trivial = quality(jnp.broadcast_to(mean, shown.images.shape), scene[2])
+    mean = np.asarray(scene[0].public_images).mean(0, keepdims=True) / 255
+    trivial = quality(np.broadcast_to(mean, scene[2].shape), scene[2])
     assert quality(shown.images, scene[2]) > trivial + 3
 
 
 def test_a_generators_pairs_serve_instead_of_queries(scene):
-    after, before = (jnp.asarray(bars(0, 40)[0]) // part for part in (2, 1))
+    after, before = (jax.device_put(bars(0, COUNT) // part) for part in (2, 1))
     known = Knowledge(query=scene[0].query, perturbed_pairs=(after, before))
-    params, _, shown = attack(scene, known, 1, pairs="generator")
+    record = training(pairs="generator")
+    params, _, shown = attack(scene, record, known)
     assert shown.images.shape == scene[2].shape
     swapped = known._replace(perturbed_pairs=(before, after))
-    other = attack(scene, swapped, 1, pairs="generator")[0]
+    other = attack(scene, record, swapped)[0]
     leaves = zip(*map(jax.tree.leaves, (params, other)), strict=True)
     assert not all(np.array_equal(a, b) for a, b in leaves)
 
@@ -150,10 +176,10 @@ def test_members_that_differ_in_rates_and_queries_share_programs(scene):
         traced.append(images.shape)
         return _query(level, key, images)
 
-    attacker, hyper = build(Denoise(epochs=1, batch_size=50, images=300))
+    attacker, hyper = build(training())
     seen = []
     for seed, scale in enumerate((0.3, 0.6)):
-        query = Partial(counted, jnp.float32(scale))
+        query = Partial(counted, np.float32(scale))
         known = scene[0]._replace(query=query)
         rates = {"learning_rate": np.float32(scale)}
         arguments = {"attack": {"gain": np.float32(scale)}, "denoise": rates}

@@ -16,7 +16,7 @@ from ghostjax.base import Context, Knowledge, limit
 from ghostjax.fields import narrowed, static_half, traced_half
 from ghostjax.models import chain, zoo
 from ghostjax.models.layers import Conv, Dense, MaxPool, Relu
-from ghostjax.training.fit import drive
+from ghostjax.training.fit import drive, fit
 
 CUT = at("conv1")
 CONTEXT = Context(public_count=320)
@@ -46,18 +46,34 @@ def scene():
     return known, apply(CUT.edge, edge_variables, shown), shown
 
 
-def attack(attacker, record, scene):
+@pytest.fixture(scope="module")
+def train():
+    """Trains the shadow once, for it is the same whatever attacks it."""
+    done = {}
+
+    def run(training):
+        first, result = done.setdefault(training.part, (training, None))
+        if result is None:
+            done[training.part] = first, fit(training)
+        jax.tree.map(np.testing.assert_array_equal, training.params, first.params)
+        return done[training.part][1]
+
+    return run
+
+
+def attack(attacker, record, scene, train):
     hyper, known = traced_half(record), limit(scene[0], attacker.needs)
-    params, history = drive(attacker.fit(jax.random.key(1), hyper, known))
+    params, history = drive(attacker.fit(jax.random.key(1), hyper, known), train)
     shown = attacker.invert(params, jax.random.key(2), scene[1], hyper)
     return params, history, shown
 
 
 @pytest.fixture(scope="module")
-def shadowed(scene):
+def shadowed(scene, train):
     """What the attack with the edge's own layers finds; the cloud before it."""
     before = jax.tree.map(np.array, scene[0].cloud_variables)
-    return attack(registry.build(RECORD, CUT, CONTEXT), RECORD, scene), before
+    attacker = registry.build(RECORD, CUT, CONTEXT)
+    return attack(attacker, RECORD, scene, train), before
 
 
 def test_it_pleases_the_cloud_which_stays_bit_identical(scene, shadowed):
@@ -77,12 +93,12 @@ def test_the_inner_attack_is_on_the_shadow(scene, shadowed):
     jax.tree.map(np.testing.assert_array_equal, shown, by_hand)
 
 
-def test_a_decoder_may_learn_from_the_shadow(scene, monkeypatch):
-    narrow = Inverse(epochs=1, batch_size=32, width=8, learning_rate=1e-2)
+def test_a_decoder_may_learn_from_the_shadow(scene, train, monkeypatch):
+    narrow = Inverse(epochs=1, batch_size=16, width=8, learning_rate=1e-2)
     monkeypatch.setattr(shadow, "Inverse", lambda: narrow)
     record = dataclasses.replace(RECORD, decoder=True)
     attacker = shadow.shadow(CUT, static_half(record), CONTEXT)
-    params, history, shown = attack(attacker, record, scene)
+    params, history, shown = attack(attacker, record, scene, train)
     assert set(history) == {"shadow", "inverse"} and shown.trace == ()
     assert shown.images.shape == scene[2].shape
     # On the shadow's own features the decoder is right: it learnt from those.

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -295,36 +296,36 @@ def test_a_stego_network_is_read_out_before_the_denoiser_too(tmp_path):
     assert isinstance(row["uses_secret"], bool)
 
 
-MOMENTS = {"target-": [], "ghost-": ["target-"], "rmle": ["target-", "ghost-"]}
-"""In which training, or from which line on, a run is killed, and what is trained when
-it begins."""
+MOMENTS = ("target-", "ghost-", "rmle")
+"""In which training, or from which line on, a run is killed."""
 
 
-@pytest.fixture(scope="module", params=MOMENTS)
-def killed(request, path, finished, tmp_path_factory):
-    """(folder of runs, what a second process on the same run was told) of a killed run.
+@pytest.fixture(scope="module")
+def killed(path, finished, tmp_path_factory):
+    """Moment -> (folder of runs as a kill leaves it, what a second process on the same
+    run was told just before).
 
-    At its moment it is stopped, so that it holds its run for as long as a second one
-    takes, and then killed.
+    One process is stopped at each moment, and what is on the disk then is what a kill
+    leaves there: it is copied, and the process goes on. At the last one it is killed.
     """
-    output = tmp_path_factory.mktemp("killed")
-    for name in MOMENTS[request.param]:
-        (part,) = finished[0].glob(f"parts/{name}*")
-        shutil.copytree(part, output / "parts" / part.name)
-    command = [sys.executable, "-m", "ghostjax", "run", str(path), "--output"]
+    output, copies = tmp_path_factory.mktemp("killed"), {}
+    command = [sys.executable, "-m", "ghostjax", "run", path, "--output", output]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(
-        [*command, str(output)], env=sample.environment(), **pipes
-    )
+    process = subprocess.Popen(command, env=sample.environment(), **pipes)
     try:
-        wait_for(request.param, process, output)
-        process.send_signal(signal.SIGSTOP)
-        told = ghostjax("run", path, "--output", output)
+        for moment in MOMENTS:
+            process.send_signal(signal.SIGCONT)
+            wait_for(moment, process, output)
+            process.send_signal(signal.SIGSTOP)
+            _, status = os.waitpid(process.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status)
+            told = ghostjax("run", path, "--output", output)
+            copy = output.with_name(f"killed-{moment}")
+            copies[moment] = shutil.copytree(output, copy), told
     finally:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.communicate()
-    assert not list(output.glob("sample-*/row.parquet")), "killed too late to tell"
-    return output, told
+    return copies
 
 
 def wait_for(moment, process, output):
@@ -338,15 +339,18 @@ def wait_for(moment, process, output):
         time.sleep(0.005)
 
 
-def test_a_second_process_on_the_same_run_is_refused(killed):
-    _, (status, _, errors) = killed
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_second_process_on_the_same_run_is_refused(killed, moment):
+    _, (status, _, errors) = killed[moment]
     assert status == 2
     assert "is in use by another ghostjax process" in errors
     assert len(errors.strip().splitlines()) == 1
 
 
-def test_killed_runs_end_with_the_same_row(path, finished, killed):
-    output, _ = killed
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_runs_end_with_the_same_row(path, finished, killed, moment):
+    output, _ = killed[moment]
+    assert not list(output.glob("sample-*/row.parquet")), "killed too late to tell"
     with sample.without_curves():
         status, printed, errors = ghostjax("run", path, "--output", output)
     assert status == 0, errors

@@ -15,7 +15,7 @@ def first_steps(key, steps, batch, n):
 
 
 @pytest.mark.parametrize(
-    "batch, n", [(256, 1000), (7, 10), (64, 64), (25, 10), (3, 1), (1, 2)]
+    "batch, n", [(7, 1000), (7, 10), (7, 7), (25, 10), (7, 1), (7, 2)]
 )
 def test_each_epoch_is_a_permutation(batch, n):
     epochs = 3
@@ -61,7 +61,7 @@ def padded(data, touched):
 
 @pytest.mark.parametrize("batch", [1, 37, 256])
 def test_a_size_that_is_an_argument_gives_the_bits_of_a_static_one(batch):
-    key, sizes = jax.random.key(8), (1, 5, 37, 360, 59_999)
+    key, sizes = jax.random.key(8), (1, 37, 59_999)
     steps = np.uint32([0, 1, 1000, 2**31 + 7])
 
     def drawn(n):
@@ -96,10 +96,17 @@ def test_vmap_over_keys_equals_a_loop():
     assert np.array_equal(together, alone)
 
 
-def first_two(n):
+def draw_two(key, data):
+    return epoch_indices(key, 0, 2, data)
+
+
+many = jax.jit(jax.vmap(draw_two, (0, None)))
+
+
+def first_two(n, draw=many):
     """What positions 0 and 1 of epoch 0 hold under many keys, [40000, 2]."""
     keys = jax.random.split(jax.random.key(4), 40_000)
-    return np.asarray(jax.jit(jax.vmap(lambda key: epoch_indices(key, 0, 2, n)))(keys))
+    return np.asarray(draw(keys, stream(n, 2)))
 
 
 def looks_random(pairs, n):
@@ -122,7 +129,8 @@ def test_the_uniformity_test_sees_a_wrong_shuffle(monkeypatch):
     assert not looks_random(rotation, 10)  # each position uniform, the pair is not
     monkeypatch.setattr(sampling, "ROUNDS", 3)
     monkeypatch.setattr(sampling, "_epoch_indices", sampling._epoch_indices.__wrapped__)
-    assert not looks_random(first_two(10), 10)
+    anew = jax.jit(jax.vmap(lambda *inputs: draw_two(*inputs), (0, None)))
+    assert not looks_random(first_two(10, anew), 10)
 
 
 def test_a_large_epoch_shows_no_order():
