@@ -5,7 +5,10 @@ from importlib.metadata import version
 
 # Much of the tests' time is the compiler's: it optimises less for them, which takes
 # two fifths of the processor time. Later versions have but one way of fusing.
-_QUICK = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+_QUICK = (
+    "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0 "
+    "--xla_llvm_disable_expensive_passes=true"
+)
 if version("jaxlib").startswith("0.10."):
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", _QUICK)

@@ -515,7 +515,13 @@ def real_data(root, name):
     return data.load(name, data_dir=root)
 
 
-@pytest.mark.parametrize("name", COUNTED)
+REAL = [  # decoding the others takes half a minute
+    pytest.param(name, marks=[pytest.mark.science] * (name != "mnist"))
+    for name in ("mnist", "cifar10", "gtsrb")
+]
+
+
+@pytest.mark.parametrize("name", REAL)
 def test_real_counts(name):
     dataset = real_data(real(name), name)
     for split, counts in zip((dataset.train, dataset.test), COUNTED[name], strict=True):
@@ -532,6 +538,7 @@ def test_real_mnist_pixels():
     assert dataset.train.images.std() / 255 == pytest.approx(0.3081, abs=5e-5)
 
 
+@pytest.mark.science
 def test_real_gtsrb_is_the_sampled_one():
     """Pixels, labels and order against the README's SHA-256 over the sorted ids."""
     import tensorflow_datasets as tfds
@@ -551,7 +558,7 @@ def test_real_gtsrb_is_the_sampled_one():
     assert digest.hexdigest() == expected
 
 
-@pytest.mark.parametrize("name", ["mnist", "cifar10", "gtsrb"])
+@pytest.mark.parametrize("name", REAL)
 def test_real_data_as_tfds_reads_them(name):
     import tensorflow_datasets as tfds
 

@@ -38,6 +38,8 @@ EXPLAINED: dict[str, str] = {
     "worst_ssim": "SSIM is computed by matrices: within 3e-6",
     "perturbation_": "both norms are one program: last bits",
     "defense.draws": "a field of its own",
+    "data.folder": "a field of its own",
+    "data.size": "a field of its own",
     "defense_caution": "a column of its own",
     "stego.network": "a column that was dropped",
 }
@@ -78,7 +80,8 @@ def _sweep(
         name = f"{sweep} {place:02d} {member.name.removeprefix(f'{sweep}-')}"
         if chosen is None or name in chosen:
             members[name] = member
-    folders = run.run(list(members.values()), output, Console())
+    plans = list(members.values())
+    folders = run.run(plans, output, Console()).folders if plans else []
     for name, folder in zip(members, folders, strict=True):
         yield name, clean(read_row(folder))
 

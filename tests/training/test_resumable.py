@@ -9,7 +9,7 @@ import numpy as np
 import probes
 import pytest
 
-from ghostjax.training import checkpoint, loop, parallel
+from ghostjax.training import checkpoint, loop
 from ghostjax.training.fit import (
     OPTIMIZERS,
     SCHEDULES,
@@ -127,30 +127,6 @@ def test_a_second_fit_compiles_nothing():
     fitted(jax.random.key(0), 0.1)
     fitted(jax.random.key(1), np.float32(0.2))
     assert loop._stepped._cache_size() == 1
-
-
-@pytest.mark.parametrize("count", [1, pytest.param(4, marks=pytest.mark.science), 6])
-def test_runs_on_four_devices_equal_one(count):
-    assert len(jax.local_devices()) == 4
-    rates = np.linspace(0.1, 0.4, count, dtype=np.float32)
-    runs = jax.random.split(jax.random.key(5), count), rates
-
-    def one(run, data):
-        return fitted(*run, scanned=True, shared=data)
-
-    spread = parallel.over_runs(one, runs, probes.data())
-    alone = parallel.over_runs(
-        one, runs, probes.data(), devices=jax.local_devices()[:1]
-    )
-    for leaf, other in zip(*map(jax.tree.leaves, (spread, alone)), strict=True):
-        assert leaf.shape[0] == count
-        np.testing.assert_allclose(leaf, other, rtol=1e-5, atol=1e-6)
-
-
-def test_batch_on_four_devices_is_padded_and_cut():
-    batch = jnp.arange(10.0)
-    seen = parallel.over_batch(lambda part, add: part * 2 + add, batch, jnp.float32(1))
-    np.testing.assert_array_equal(seen, batch * 2 + 1)
 
 
 def test_chunks_give_the_bits_of_one_fit(tmp_path):
