@@ -6,6 +6,7 @@ A file with `[sweep]` or `[[variants]]` stands for every combination of them:
   "defense.level" = [0.0, 0.5, 1.0]
   attack = [{name = "rmle", preset = "authors"}, {name = "inverse"}]
   "*" = [{attack.name = "rmle", denoise.name = "cda"}, …]   # joint values of one axis
+  seeds = [0, 1, 2]                         # every seed there is, all at one value
   [[variants]]                              # joint changes; `label` goes into the name
   label = "conv22"
   defense.cut = "conv22"
@@ -17,17 +18,23 @@ Variants come outermost, then the axes as stated, the last one changing fastest.
 a layer over the rest of the file, as a child is over the file that it extends
 (`toml.merge`): a variant below the axes, an axis below those stated after it. Every
 member is an ordinary run that its own command could have made.
+
+`seed` varies what a run draws and learns around trainings that it shares with others;
+`target.seed` and `stego.seed` vary one of these each. `seeds` sets them all: in every
+member `seed` and whatever seeds its records have, whatever is stated below. It is no
+key of a config: each member states the seeds that it stands for.
 """
 
 import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ghostjax.config import toml
 from ghostjax.config.sections import Config
+from ghostjax.fields import Record, facts
 from ghostjax.registry import FAMILIES
 
 __all__ = [
@@ -42,6 +49,7 @@ __all__ = [
 ]
 
 _JOINT = "*"  # the axis whose values are joint changes
+_SEEDS = "seeds"  # what stands for every seed of a member
 
 
 class Sweep(NamedTuple):
@@ -78,7 +86,8 @@ def load(path: Path) -> Sweep:
     members, trees = [], []
     keys: dict[str, None] = {}
     for variant in joint:
-        for patches in _layers(variant, common, where):
+        for stated in _layers(variant, common, where):
+            patches = _seeded(tree, stated, where)
             keys |= {key: None for patch in patches for key, _ in _leaves(patch)}
             member, laid = _member(tree, patches, variant.label, where)
             members.append(member)
@@ -124,11 +133,13 @@ def value_of(member: Config, key: str) -> Any:
 
 def telling(sweep: Sweep) -> tuple[str, ...]:
     """Those keys of a sweep that tell members apart and do not follow from others:
-    ARDEN's steps beside GHOST's follow from the defense, others from the ratio."""
+    ARDEN's steps beside GHOST's follow from the defense, others from the ratio, the
+    target's seed from `seeds`."""
     inner = [
         key
         for key in sweep.keys
-        if key.split(".")[0] in FAMILIES and not key.endswith(".name")
+        if key.endswith(".seed")
+        or (key.split(".")[0] in FAMILIES and not key.endswith(".name"))
     ]
     rows = [{key: value_of(m, key) for key in sweep.keys} for m in sweep.members]
     return tuple(differing(rows, sweep.keys, inner))
@@ -184,6 +195,46 @@ def _layers(
         yield [variant.patch, *(_nested(key, value, where) for key, value in steps)]
 
 
+def _seeded(
+    tree: Mapping[str, Any], patches: Sequence[Mapping[str, Any]], where: str
+) -> list[Mapping[str, Any]]:
+    """The patches with all seeds of the member where one says `seeds`, and once more
+    at the end: what is laid over them may bring seeds of its own."""
+    values = [patch[_SEEDS] for patch in patches if _SEEDS in patch]
+    if not values:
+        return list(patches)
+    others = [{k: v for k, v in patch.items() if k != _SEEDS} for patch in patches]
+    for patch in others:
+        tree = toml.merge(tree, patch)
+    keys = _seeds(toml.build(tree, where))
+    varied = {key for patch in others for key, _ in _leaves(patch)}
+    if twice := [key for key in keys if key in varied]:
+        raise ValueError(
+            f"{where}: seeds and {', '.join(twice)} are both varied: seeds stands for "
+            f"{', '.join(keys)}; leave one of the two out"
+        )
+    seeds: dict[str, Any] = {}
+    for key in keys:
+        seeds = toml.overlay(seeds, toml.nested(key, values[-1]))
+    placed = [
+        toml.overlay(other, seeds) if _SEEDS in stated else other
+        for other, stated in zip(others, patches, strict=True)
+    ]
+    return [*placed, seeds]
+
+
+def _seeds(record: Record, above: str = "") -> list[str]:
+    """The dotted keys of all seeds of a config, its own first."""
+    keys = [] if above else ["seed"]
+    for field in fields(record):
+        value, key = getattr(record, field.name), f"{above}{field.name}"
+        if isinstance(value, Record):
+            keys += _seeds(value, f"{key}.")
+        elif facts(field).kind == "key":
+            keys.append(key)
+    return keys
+
+
 def _member(
     tree: Mapping[str, Any],
     patches: Sequence[Mapping[str, Any]],
@@ -193,8 +244,8 @@ def _member(
     """A member and the tree that it is built from."""
     for patch in patches:
         tree = toml.merge(tree, patch)
-    leaves = (leaf for patch in patches for leaf in _leaves(patch))
-    changes = ", ".join(f"{key} = {value!r}" for key, value in leaves)
+    leaves = dict(leaf for patch in patches for leaf in _leaves(patch))
+    changes = ", ".join(f"{key} = {value!r}" for key, value in leaves.items())
     built = toml.build(tree, f"{where} ({changes})")
     if not label:
         return built, tree

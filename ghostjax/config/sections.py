@@ -70,7 +70,8 @@ class Target(TargetRecord, Trained):
     epochs: int = static(20, least=1)
     batch_size: int = static(256, least=1)
     seed: int = seed(0)
-    """Its own seed: runs that differ only in `seed` share one target."""
+    """Of the target's training alone: runs that differ only in `seed` share one target,
+    and how targets vary does not show."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +128,9 @@ class Config(Record):
 
     name: str = "digits"
     seed: int = 0
-    """Draws the sensitive labels, the pairs, the retraining and the attack."""
+    """Draws the sensitive labels, the pairs, the retraining and the attack; not the
+    target's training (target.seed) or the stego network's (stego.seed). `seeds` in a
+    [sweep] varies all of them together."""
     data: Data = field(default_factory=Data)
     target: TargetRecord = field(default_factory=Target)
     stego: StegoRecord = field(default_factory=Lsb)

@@ -1,11 +1,13 @@
-"""How sure a share is. For finished numbers; imports no jax."""
+"""How sure a share and a mean are. For finished numbers; imports no jax."""
 
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 
-__all__ = ["Proportion", "Z95", "proportion"]
+__all__ = ["Mean", "Proportion", "Z95", "mean", "proportion"]
 
 Z95 = NormalDist().inv_cdf(0.975)
 """Standard errors on either side of a normal mean's 95 % interval."""
@@ -41,3 +43,30 @@ def proportion(correct: float, n: int) -> Proportion:
     half = np.sqrt(share * (1 - share) * square + square**2 / 4) / (1 + square)
     low, high = max(0.0, centre - half), min(1.0, centre + half)
     return Proportion(100 * share, 100 * float(low), 100 * float(high))
+
+
+class Mean(NamedTuple):
+    """A mean with half of its 95 % interval."""
+
+    mean: float
+    half: float  # NaN where n is below 2: one value says nothing of its spread
+    n: int
+
+
+def mean(values: Sequence[float]) -> Mean:
+    """The mean of independent values, with Student's t over them.
+
+    Args:
+      values: finite, one a run.
+
+    Raises:
+      ValueError: no values.
+    """
+    n = len(values)
+    if not n:
+        raise ValueError("the mean of no values: give at least one")
+    half = np.nan
+    if n > 1:
+        errors = special.stdtrit(n - 1, 0.975)
+        half = float(errors * np.std(values, ddof=1) / np.sqrt(n))
+    return Mean(mean=float(np.mean(values)), half=half, n=n)

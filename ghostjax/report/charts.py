@@ -12,9 +12,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ghostjax.evaluation.intervals import Mean
 from ghostjax.evaluation.rows import Row
 from ghostjax.report import tables
-from ghostjax.report.panels import COLOURS, FAINT, finite, tidy
+from ghostjax.report.panels import COLOURS, FAINT, finite, tidy, widen
+from ghostjax.report.replicates import DRAWS, Replicates, replicates
 
 __all__ = ["Chart", "charts", "curves", "gamma_chart", "partition_chart"]
 
@@ -38,40 +40,51 @@ def charts(rows: Sequence[Row], varying: Sequence[str]) -> list[Chart]:
     Returns:
       Accuracy over gamma where gamma varies. Accuracy, PSNR and SSIM over the one
       number that varies by itself (not as a consequence of what else varies), or over
-      the cuts, from the first layer on.
+      the cuts, from the first layer on. Runs that differ only in the seed are one
+      point, with the 95 % interval of their mean.
     """
     fitting = []
+    runs = replicates(rows, varying)
+    over = max((run.seeds for run in runs), default=1)
+    bars = _BARS.format(over) if over > 1 else ""
     if "gamma" in varying:
         keys = [key for key in varying if key != "gamma" and not tables.attackers(key)]
         group = _independent(rows, keys)  # no attack changes an accuracy
         figure = gamma_chart([row for row in rows if row.get("gamma")], group)
         fitting.append(
-            Chart(name="gamma", title="Accuracy over γ", caption=_GAMMA, figure=figure)
+            Chart(
+                name="gamma",
+                title="Accuracy over γ",
+                caption=_GAMMA + bars,
+                figure=figure,
+            )
         )
     key = _axis(rows, varying)
     if key is not None:
         group = _independent(rows, [k for k in varying if not _numeric(rows, k)])
         group = [k for k in group if k not in (key, "gamma")]
-        drawn = curves(rows, key, group)
+        drawn = curves(runs, key, group)
         if drawn is not None:
             fitting.append(
                 Chart(
                     name=key.replace(".", "_"),
                     title=f"Accuracy and image quality over {tables.label(key)}",
-                    caption=_CURVES,
+                    caption=_CURVES + bars,
                     figure=drawn,
                 )
             )
     return fitting
 
 
-def curves(rows: Sequence[Row], key: str, group: Sequence[str]) -> Figure | None:
+def curves(runs: Sequence[Replicates], key: str, group: Sequence[str]) -> Figure | None:
     """Accuracy, PSNR and SSIM over a column, one line for each combination of `group`.
 
-    A point is the mean over the runs that share it. What an attacker has without
+    A point is the mean over the runs that share it, with the interval of that mean
+    where they are replicates. What an attacker has without
     looking at any feature is a dashed line, the best named. An accuracy that is the
     same everywhere is left out. None where no row has any of the three.
     """
+    rows = [row for run in runs for row in run.rows]
     shown = [panel for panel in _PANELS if _worth(rows, panel[0])]
     if not shown:
         return None
@@ -82,12 +95,14 @@ def curves(rows: Sequence[Row], key: str, group: Sequence[str]) -> Figure | None
         figure.subplots(1, len(shown), squeeze=False).flat, shown, strict=True
     ):
         for chosen, (style, colour) in zip(combinations, _looks(), strict=False):
-            alike = [r for r in rows if tuple(r.get(k) for k in group) == chosen]
+            alike = [r for r in runs if tuple(r.row.get(k) for k in group) == chosen]
             named = zip(group, chosen, strict=True)
             name = ", ".join(f"{k.split('.')[-1]} {tables.text(v)}" for k, v in named)
-            xs, means = _means(alike, key, column, ticks)
+            xs, means, halves = _means(alike, key, column, ticks)
             ax.plot(xs, means, style, color=colour, label=name, marker="o", ms=3.5)
+            _bars(ax, xs, means, halves, colour)
         _references(ax, rows, base)
+        widen(ax, "y", column.partition("_")[0])
         if ticks is not None:
             ax.set_xticks(range(len(ticks)), ticks, rotation=45, ha="right")
         ax.set_xlabel(tables.label(key))
@@ -101,6 +116,8 @@ def curves(rows: Sequence[Row], key: str, group: Sequence[str]) -> Figure | None
 
 def gamma_chart(rows: Sequence[Row], group: Sequence[str]) -> Figure:
     """Accuracy over gamma, as in GHOST's Fig. 6: a point per run, a line of means.
+
+    Where runs differ only in their seeds, a bar is the 95 % interval of their mean.
 
     Args:
       rows: result rows with "gamma".
@@ -187,6 +204,10 @@ _CURVES = (
     "without looking at any feature, and the accuracy of the undefended target. PSNR "
     "and SSIM (standard, range 1) are those of the reconstruction against the secret."
 )
+_BARS = (
+    " Bars: 95 % intervals (Student's t) of means over up to {} runs that differ only "
+    "in the seed."
+)
 _PANELS = (  # column, label, its reference lines
     (
         "accuracy_all",
@@ -256,16 +277,39 @@ def _worth(rows: Sequence[Row], column: str) -> bool:
 
 
 def _means(
-    rows: Sequence[Row], key: str, column: str, ticks: list[str] | None
-) -> tuple[list[float], list[float]]:
-    """(x, mean of the column) of the runs at each x, from left to right."""
-    points: dict[float, list[float]] = {}
-    for row in rows:
-        if finite(row.get(column)) and row.get(key) is not None:
-            x = row[key] if ticks is None else ticks.index(str(row[key]))
-            points.setdefault(x, []).append(row[column])
+    runs: Sequence[Replicates], key: str, column: str, ticks: list[str] | None
+) -> tuple[list[float], list[float], list[float]]:
+    """(x, mean of the column, half its interval) at each x, from left to right.
+
+    Half an interval is NaN where the runs at an x differ in more than the seed.
+    """
+    points: dict[float, list[Mean]] = {}
+    for run in runs:
+        mean, place = run.mean(column), run.row.get(key)
+        if mean is not None and place is not None:
+            x = place if ticks is None else ticks.index(str(place))
+            points.setdefault(x, []).append(mean)
     xs = sorted(points)
-    return xs, [float(np.mean(points[x])) for x in xs]
+    means = [float(np.mean([mean.mean for mean in points[x]])) for x in xs]
+    halves = [points[x][0].half if len(points[x]) == 1 else np.nan for x in xs]
+    return xs, means, halves
+
+
+def _bars(
+    ax: Axes,
+    xs: Sequence[float],
+    means: Sequence[float],
+    halves: Sequence[float],
+    colour: str,
+) -> None:
+    """Intervals as vertical lines, where there are any."""
+    known = [place for place, half in enumerate(halves) if finite(half)]
+    if known:
+        lows, highs = (
+            [means[place] + sign * halves[place] for place in known] for sign in (-1, 1)
+        )
+        at = [xs[place] for place in known]
+        ax.vlines(at, lows, highs, colour, lw=1.1, alpha=0.7)
 
 
 def _references(ax: Axes, rows: Sequence[Row], columns: dict[str, str]) -> None:
@@ -293,6 +337,9 @@ def _twins(ax: Axes, other: Axes) -> list[Axes]:
 
 def _accuracies(ax: Axes, rows: Sequence[Row], ticks: list[str]) -> None:
     """Six series over gamma on one Axes."""
+    # No attack changes an accuracy: of runs that differ in it one counts.
+    alone = {tuple(str(r.get(k)) for k in ("gamma", *DRAWS)): r for r in rows[::-1]}
+    runs = replicates([*alone.values()][::-1], ["gamma"])
     for key, (label, colour, style) in _SERIES.items():
         by_tick: dict[int, list[float]] = {}
         for row in rows:
@@ -303,6 +350,7 @@ def _accuracies(ax: Axes, rows: Sequence[Row], ticks: list[str]) -> None:
         marker = "o" if style == "-" else None
         ax.plot(xs, means, ls=style, color=colour, label=label, marker=marker, ms=3.5)
         if style == "-":
+            _bars(ax, *_means(runs, "gamma", key, ticks), colour)
             across = [x for x in xs for _ in by_tick[x]]
             up = [value for x in xs for value in by_tick[x]]
             ax.scatter(across, up, s=26, facecolors="none", edgecolors=colour)

@@ -12,6 +12,14 @@ from ghostjax.config.grid import differing
 from ghostjax.evaluation.rows import Row
 from ghostjax.report import charts, page, panels, tables, tradeoff
 from ghostjax.report.folder import joined, read_labels, read_row
+from ghostjax.report.replicates import (
+    DRAWS,
+    Replicates,
+    cell,
+    follows,
+    note,
+    replicates,
+)
 from ghostjax.report.run_page import columns, panel_name, words
 from ghostjax.report.tables import Table
 
@@ -21,7 +29,6 @@ SETTINGS = (
     "data", "network", "cut", "defense", "stego", "bits", "gamma", "attack", "denoise",
 )  # fmt: skip
 _WITH_PICTURES = 24  # runs of a comparison; all have their own report
-_DRAWS = ("seed", "sensitive_labels")
 _RESULTS = (
     "accuracy_secret", "accuracy_secret_n", "control_constant_answer",
     "control_shuffled_secret", "control_cover_only", "uses_secret", "accuracy_public",
@@ -37,6 +44,10 @@ _RESULTS = (
 
 def compare(folders: Sequence[Path], output: Path) -> Path:
     """Several runs as one table (comparison.csv, .parquet) and one page.
+
+    The two files hold every run, in the order given. On the page runs that differ only
+    in the seed are means with their 95 % intervals (`replicates`), and below them every
+    run.
 
     Args:
       folders: finished run folders.
@@ -60,13 +71,16 @@ def compare(folders: Sequence[Path], output: Path) -> Path:
     files.write_csv(output / "comparison.csv", table)
     keys = varying(rows)
     body = [page.heading(f"{len(rows)} runs compared", _shared(rows[0], keys))]
-    shown = {tuple(str(row.get(key)) for key in (*keys, *_DRAWS)) for row in rows}
+    shown = {tuple(str(row.get(key)) for key in (*keys, *DRAWS)) for row in rows}
     if len(shown) < len(rows):
         body.append(page.paragraph("caution", _ALIKE))
     body += _tradeoff(tradeoff.points(rows, keys, labels), pictures)
     for chart in charts.charts(rows, keys):
         path = pictures / f"{chart.name}.png"
         body.append(page.chart(chart.figure, path, chart.title, chart.caption))
+    runs = replicates(rows, keys)
+    if len(runs) < len(rows):
+        body.append(page.table(_averaged(runs, keys)))
     body.append(page.table(_side_by_side(rows, keys)))
     for folder, row in list(zip(folders, rows, strict=True))[:_WITH_PICTURES]:
         body += [f"<h2>{html.escape(folder.name)}</h2>", *words(row)]
@@ -78,9 +92,10 @@ def compare(folders: Sequence[Path], output: Path) -> Path:
 
 def varying(rows: Sequence[Row]) -> list[str]:
     """The settings that tell the runs apart, and the config keys ("defense.steps") that
-    tell those of the same settings apart."""
+    tell those of the same settings apart; no seeds, and none that goes with `seed`."""
     keys = dict.fromkeys((*SETTINGS, *(k for row in rows for k in row if "." in k)))
-    return differing(rows, list(keys), [key for key in keys if "." in key])
+    telling = [key for key in keys if not follows(rows, key)]
+    return differing(rows, telling, [key for key in telling if "." in key])
 
 
 _ALIKE = (
@@ -111,17 +126,36 @@ def _small_panel(folder: Path) -> list[str]:
     return [page.picture(panel, panel_name(shown), "", "wide")]
 
 
+def _averaged(runs: Sequence[Replicates], varying: Sequence[str]) -> Table:
+    """What differs only in the seed as one line: what varies, how many, the means."""
+    results = _known([run.row for run in runs])
+    head = [*map(tables.label, varying), "seeds (n)", *map(tables.label, results)]
+    lines = [
+        [
+            *(tables.cell(key, run.row.get(key)) for key in varying),
+            str(run.seeds),
+            *(cell(run, key) for key in results),
+        ]
+        for run in runs
+    ]
+    return Table(title="Results over seeds", head=head, lines=lines, note=note(runs))
+
+
 def _side_by_side(rows: Sequence[Row], varying: Sequence[str]) -> Table:
     """The runs below each other: what varies, then the results that any of them has."""
-    draws = [key for key in _DRAWS if len({str(r.get(key)) for r in rows}) > 1]
-    keys = [*varying, *draws]
-    keys += [k for k in _RESULTS if any(r.get(k) is not None for r in rows)]
+    draws = [key for key in DRAWS if len({str(r.get(key)) for r in rows}) > 1]
+    keys = [*varying, *draws, *_known(rows)]
     head = ["run", *(tables.label(key) for key in keys)]
     lines = [
         [Path(row["folder"]).name, *(tables.cell(key, row.get(key)) for key in keys)]
         for row in rows
     ]
     return Table(title="Results", head=head, lines=lines)
+
+
+def _known(rows: Sequence[Row]) -> list[str]:
+    """The results that any row has."""
+    return [key for key in _RESULTS if any(r.get(key) is not None for r in rows)]
 
 
 def _shared(row: Row, varying: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from itertools import cycle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -25,6 +25,7 @@ __all__ = [
     "Column",
     "DPI",
     "EXAMPLES",
+    "SPANS",
     "WHITE",
     "cell_corner",
     "columns",
@@ -37,6 +38,7 @@ __all__ = [
     "strip",
     "tidy",
     "training",
+    "widen",
 ]
 
 EXAMPLES = 8  # rows of a panel
@@ -45,6 +47,12 @@ MARGIN, GAP, HEADER, CAPTION = 24, 20, 84, 44  # pixels of the panel's layout
 DPI = 300  # the panel's, for print
 WHITE = np.iinfo(np.uint8).max
 INK, FAINT, GOOD, BAD = "#1b1b1b", "#666666", "#00509d", "#b3400b"
+SPANS = {
+    "accuracy": (10.0, -3.0, 103.0),
+    "psnr": (2.0, -np.inf, np.inf),
+    "ssim": (0.1, -1.03, 1.03),
+}
+"""Score -> the least that its axis spans, and where it ends at the latest."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
@@ -192,6 +200,8 @@ def _curves(ax: Axes, records: Sequence[Mapping[str, Any]], keys: list[str]) -> 
             ax.set_yscale("log")
     percent = all("accuracy" in key for key in keys)
     ax.set_ylabel("loss" if "loss" in keys else "accuracy (%)" if percent else "")
+    if percent and keys:
+        widen(ax, "y", "accuracy")
     if len(keys) > 1:
         ax.legend(frameon=False, fontsize=8)
     tidy(ax)
@@ -213,6 +223,23 @@ def tidy(ax: Axes) -> None:
     """The look that all charts share."""
     ax.grid(alpha=0.25, lw=0.6)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def widen(ax: Axes, axis: Literal["x", "y"], score: str) -> None:
+    """Makes an axis so long that a small change looks small, inside what can be.
+
+    Args:
+      ax: with everything drawn that its limits follow from.
+      axis: which of its two.
+      score: what it shows: "accuracy" in percent spans at least 10 points, "psnr" 2 dB,
+        "ssim" 0.1.
+    """
+    least, bottom, top = SPANS[score]
+    low, high = getattr(ax, f"get_{axis}lim")()
+    missing = max(0.0, least - (high - low)) / 2
+    low, high = max(low - missing, bottom), min(high + missing, top)
+    high = min(max(high, low + least), top)
+    getattr(ax, f"set_{axis}lim")(min(low, high - least), high)
 
 
 def finite(value: Any) -> bool:

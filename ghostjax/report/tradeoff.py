@@ -1,12 +1,15 @@
-"""Accuracy against what the best attack got: defenses side by side (GHOST Fig. 8).
+"""Accuracy against what the best attack got: defenses side by side (GHOST Fig. 8), or
+one over its strengths (He et al., Figs. 9, 10 and 13).
 
-The paper compares accuracies over budgets that mean something else in each method.
-Here a defense at one strength is one point: its accuracy on sensitive images, and the
-best picture of them that any of the attackers got, as mean SSIM and PSNR. Runs that
-differ in nothing but the attacker are one point. Imports no jax.
+GHOST compares accuracies over budgets that mean something else in each method. Here a
+defense at one strength is one point: its accuracy, and the best picture that any of the
+attackers got, as mean SSIM and PSNR. The accuracy is that on sensitive images where any
+defense hides them, else that on the images of all labels. Runs that differ in nothing
+but the attacker are one point; runs that differ only in the seed are their mean, with
+its 95 % interval. Imports no jax.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from typing import Any, NamedTuple
 
@@ -15,9 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ghostjax.evaluation.rows import NO_LABELS, Labels, Row, number
+from ghostjax.evaluation.rows import NO_LABELS, Labels, Row, is_number, number
 from ghostjax.report import findings, tables
-from ghostjax.report.panels import COLOURS, FAINT, tidy
+from ghostjax.report.panels import COLOURS, FAINT, finite, tidy, widen
+from ghostjax.report.replicates import Replicates, alike, cell, note, replicates, spread
 from ghostjax.report.tables import ABSENT, BASELINES, NONE, Table
 
 __all__ = [
@@ -27,28 +31,36 @@ __all__ = [
     "budgets",
     "figure",
     "points",
+    "rivals",
     "table",
 ]
 
-_DRAWS = ("seed", "sensitive_labels")
 _PANELS = (("ssim", "best attack's SSIM"), ("psnr", "best attack's PSNR (dB)"))
 
 
 class Point(NamedTuple):
     """A defense at one strength and ratio, against the best of its attackers."""
 
-    row: Row  # of the run whose attack had the best SSIM
+    runs: Replicates  # whose attack had the best SSIM
     strength: dict[str, Any]  # what tells it from its defense's others, as reached
     budgets: dict[str, float]  # what the defense may be compared over, by its label
+    column: str  # of the row, that holds `accuracy`
+    accuracy: float  # in percent
     ssim: float  # the best mean SSIM against the secrets
     psnr: float  # the best mean PSNR, perhaps another attack's
+    halves: Mapping[str, float]  # of the intervals of these three; NaN: one run
     words: str  # the attack of the best SSIM
+
+    @property
+    def row(self) -> Row:
+        """What the runs share."""
+        return self.runs.row
 
 
 def points(
     rows: Sequence[Row], varying: Sequence[str], labels: Labels = NO_LABELS
 ) -> list[Point]:
-    """One point for all rows that differ only in the attacker.
+    """One point for all rows that differ only in the attacker and the seed.
 
     Args:
       rows: result rows.
@@ -57,25 +69,38 @@ def points(
         key of the defense's is what the key came to.
 
     Returns:
-      In the order of the rows. None at all, where not at least two defenses have both
-      an accuracy on sensitive images and pictures of an attacker.
+      In the order of the rows. None at all, where no defense has both an accuracy and
+      pictures of an attacker, or where a single one has them at one strength.
     """
     keys = [key for key in varying if not tables.attackers(key)]
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        attacked = any(way.ssim is not None for way in findings.ways(row))
-        if attacked and number(row, "accuracy_secret") is not None:
-            alike = tuple(str(row.get(key)) for key in (*keys, *_DRAWS))
-            groups.setdefault(alike, []).append(row)
-    if len({group[0].get("defense") for group in groups.values()}) < 2:
-        return []
-    return [_point(group, keys, rows, labels) for group in groups.values()]
+    hiding = any(row.get("stego") not in ABSENT for row in rows)
+    column = "accuracy_secret" if hiding else "accuracy_all"
+    attacked = [
+        row
+        for row in rows
+        if number(row, column) is not None
+        and any(way.ssim is not None for way in findings.ways(row))
+    ]
+    telling = _told(rows, [key for key in keys if key != "gamma"])
+    shown = [
+        _point(replicates(group, varying), telling[_kind(group[0])], labels, column)
+        for group in alike(attacked, keys)
+    ]
+    return shown if rivals(shown) or _is_curve(shown) else []
+
+
+def rivals(shown: Sequence[Point]) -> bool:
+    """Whether there is more than one defense among the points."""
+    return len({point.row.get("defense") for point in shown}) > 1
 
 
 def table(shown: Sequence[Point]) -> Table:
     """A line a point: accuracy, its controls, and the best attack."""
     extra = _budgets(shown)
-    head = ["defense", "γ", *extra, *_HEAD]
+    controls = _CONTROLS[shown[0].column]
+    seeds = any(point.runs.seeds > 1 for point in shown)
+    counted = ["seeds (n)"] if seeds else []
+    head = ["defense", "γ", *counted, *extra, *controls.values(), *_HEAD]
     lines = []
     for point in shown:
         row = point.row
@@ -84,51 +109,67 @@ def table(shown: Sequence[Point]) -> Table:
             [
                 _name(point),
                 tables.text(row.get("gamma")),
+                *([str(point.runs.seeds)] if seeds else []),
                 *(_short(point.budgets.get(name)) for name in extra),
-                *(tables.cell(key, row.get(key)) for key in _ACCURACIES),
+                *(cell(point.runs, key) for key in controls),
                 point.words,
-                f"{point.ssim:.3f}",
+                _measured(point, "ssim"),
                 NONE if blind is None else f"{blind:.3f}",
-                f"{point.psnr:.2f} dB",
+                _measured(point, "psnr"),
             ]
         )
-    return Table(title="Accuracy against leakage", head=head, lines=lines, note=_NOTE)
+    words = " ".join(filter(None, [_NOTE, note([point.runs for point in shown])]))
+    return Table(title="Accuracy against leakage", head=head, lines=lines, note=words)
 
 
 def figure(shown: Sequence[Point]) -> Figure:
-    """Sensitive accuracy over the best SSIM and PSNR, one panel a ratio.
+    """Accuracy over the best SSIM and PSNR, below each other for each ratio, side by
+    side where there is one.
 
-    A defense is one colour; a line joins its strengths, in the order of the runs, with
-    larger dots from one to the next.
-    Dashed: the best constant answer. Dotted: the best picture without any feature.
+    A defense is one colour, or one for each of its kinds (place, distribution, cut); a
+    line joins its strengths, in the order of the runs, with larger dots from one to the
+    next, the first and the last named. Bars: intervals over seeds.
+    Dashed: the best constant answer, or the undefended target's accuracy. Dotted: the
+    best picture without any feature.
     """
     ratios = list(dict.fromkeys(str(point.row.get("gamma")) for point in shown))
     colours = _colours(shown)
-    picture = Figure(figsize=(1.6 + 3.3 * len(ratios), 6.6), layout="constrained")
-    axes = picture.subplots(2, len(ratios), squeeze=False, sharey=True, sharex="row")
+    single = len(ratios) == 1
+    size = (8.6, 3.4) if single else (1.6 + 3.3 * len(ratios), 6.6)
+    picture = Figure(figsize=size, layout="constrained")
+    if single:
+        axes = picture.subplots(1, 2, squeeze=False, sharey=True).T
+    else:
+        axes = picture.subplots(
+            2, len(ratios), squeeze=False, sharey=True, sharex="row"
+        )
     for column, ratio in zip(axes.T, ratios, strict=True):
         here = [point for point in shown if str(point.row.get("gamma")) == ratio]
-        column[0].set_title(f"γ {ratio}", fontsize=10)
+        if not single or shown[0].column == "accuracy_secret":
+            column[0].set_title(f"γ {ratio}", fontsize=10)
         for ax, (score, label) in zip(column, _PANELS, strict=True):
             for name, colour in colours.items():
-                line = [point for point in here if _kind(point.row) == name]
+                line = [point for point in here if _curve(point) == name]
                 if line:
                     _line(ax, line, score, colour, _series(shown, name))
             _references(ax, here, score)
             ax.set_xlabel(label)
             tidy(ax)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("accuracy, sensitive images (%)")
+    for score, line in zip(("ssim", "psnr"), axes, strict=True):
+        widen(line[0], "x", score)  # shared with the rest of its line
+    widen(axes[0, 0], "y", "accuracy")
+    for ax in axes[: 1 if single else 2, 0]:
+        ax.set_ylabel(_WORDS[shown[0].column])
     named: dict[str, Any] = {}  # a defense may be missing at a ratio
     for ax in axes[0]:
         handles, labels = ax.get_legend_handles_labels()
         named = dict(zip(labels, handles, strict=True)) | named
-    picture.legend(named.values(), named, loc="outside right center", frameon=False)
+    _legend(picture, named)
     return picture
 
 
 def budgets(shown: Sequence[Point]) -> Figure | None:
-    """Sensitive accuracy over each rival's own budget, as GHOST Fig. 8 has it.
+    """Accuracy over each rival's own budget, as GHOST Fig. 8 has it.
 
     A row a budget, a column a ratio. Defenses without any (finite) budget are level
     lines; None where all are.
@@ -142,14 +183,33 @@ def budgets(shown: Sequence[Point]) -> Figure | None:
     axes = picture.subplots(len(known), len(ratios), squeeze=False, sharey=True)
     named: dict[str, Line2D] = {}
     for line, budget in zip(axes, known, strict=True):
-        line[0].set_ylabel("accuracy, sensitive images (%)")
+        line[0].set_ylabel(_WORDS[shown[0].column])
         for ax, ratio in zip(line, ratios, strict=True):
             here = [point for point in shown if str(point.row.get("gamma")) == ratio]
             named |= _over_budget(ax, here, budget, _colours(shown))
+    widen(axes[0, 0], "y", "accuracy")
     for ax, ratio in zip(axes[0], ratios, strict=True):
         ax.set_title(f"γ {ratio}", fontsize=10)
-    picture.legend(named.values(), named, loc="outside right center", frameon=False)
+    _legend(picture, named)
     return picture
+
+
+def _legend(picture: Figure, named: Mapping[str, Any]) -> None:
+    """A legend below, in as many columns as its words leave room for; the figure grows
+    by its lines."""
+    width, height = picture.get_size_inches()
+    entry = 0.6 + 0.075 * max(map(len, named), default=1)
+    width = max(width, entry)
+    columns = max(1, min(len(named), int(width / entry)))
+    picture.set_size_inches(width, height + 0.25 * -(-len(named) // columns))
+    picture.legend(
+        named.values(),
+        named,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+    )
 
 
 def _over_budget(
@@ -158,14 +218,13 @@ def _over_budget(
     """One panel of `budgets`; the lines it has drawn, by defense."""
     named = {}
     for place, (name, colour) in enumerate(colours.items()):
-        line = [point for point in here if _kind(point.row) == name]
+        line = [point for point in here if _curve(point) == name]
         if any(_spent(point, budget) for point in line):
             named[name] = _over(ax, line, budget, colour)
         elif not any(_spent(p, other) for p in line for other in p.budgets):
             dashes = 4 * place, (4, 4)  # two at one height alternate
             for point in line:
-                height = point.row["accuracy_secret"]
-                named[name] = ax.axhline(height, c=colour, ls=dashes)
+                named[name] = ax.axhline(point.accuracy, c=colour, ls=dashes)
     spent = [x for point in here if (x := _spent(point, budget))]
     ticks = {_short(x): x for x in spent}
     ax.set(xscale="log", xlabel=budget)
@@ -177,11 +236,9 @@ def _over_budget(
 
 def _over(ax: Axes, line: Sequence[Point], budget: str, colour: str) -> Line2D:
     """Accuracies over a budget, where it is finite."""
-    places = [
-        (spent, point.row["accuracy_secret"])
-        for point in line
-        if (spent := _spent(point, budget))
-    ]
+    known = [point for point in line if _spent(point, budget)]
+    places = [(point.budgets[budget], point.accuracy) for point in known]
+    _bars(ax.vlines, places, [point.halves["accuracy"] for point in known], colour)
     return ax.plot(*zip(*sorted(places), strict=True), "o-", c=colour)[0]
 
 
@@ -202,53 +259,113 @@ BUDGETS_CAPTION = (
 )
 CAPTION = (
     "Up and to the left is better: answers are right and pictures are not. Dots grow "
-    "along a defense's strengths, in the order of the legend. Dashed: the best "
-    "constant answer, which is always right with one sensitive label. Dotted: the best "
-    "picture of a secret that needs no feature, only its class; what lies left of it "
-    "leaks nothing by this measure."
+    "along a defense's strengths, in the order of the legend. Dashed: on sensitive "
+    "images the best constant answer, which is always right with one sensitive label, "
+    "on all labels the undefended target. Dotted: the best picture of a secret that "
+    "needs no feature, only its class; what lies left of it leaks nothing by this "
+    "measure. Bars, where there are any: 95 % intervals of means over seeds."
 )
 _NOTE = (
     "The best of all attacks run on a defense at this strength, by mean SSIM against "
     "the secrets; its PSNR is the best of any attack. Without features: the best of "
     "the pictures that need none. A published ε is no guarantee."
 )
-_ACCURACIES = ("accuracy_secret", "control_constant_answer", "accuracy_public")
-_HEAD = (
-    "secret", "constant answer", "public", "best attack", "SSIM",
-    "SSIM without features", "PSNR",
-)  # fmt: skip
+_WORDS = {
+    "accuracy_secret": "accuracy, sensitive images (%)",
+    "accuracy_all": "accuracy, all labels (%)",
+}
+_CONTROLS = {
+    "accuracy_secret": {
+        "accuracy_secret": "secret",
+        "control_constant_answer": "constant answer",
+        "accuracy_public": "public",
+    },
+    "accuracy_all": {"accuracy_all": "all labels", "target_accuracy_all": "target"},
+}
+"""The accuracy that points show -> what the table has, and what it calls it."""
+_HEAD = ("best attack", "SSIM", "SSIM without features", "PSNR")
+_PARAMETERS = ("defense", "stego", "bits")  # settings that make a defense stronger
+_NAMED = 5  # strengths that a legend names one by one
+
+
+def _is_curve(shown: Sequence[Point]) -> bool:
+    """Whether any line has points that a number of the defense's tells apart."""
+    lines: dict[tuple[str, str], set[str]] = {}
+    for point in shown:
+        numbers = [
+            str(value)
+            for key, value in point.strength.items()
+            if key.split(".")[0] in _PARAMETERS and is_number(value)
+        ]
+        line = _curve(point), str(point.row.get("gamma"))
+        lines.setdefault(line, set()).update([", ".join(numbers)] if numbers else [])
+    return any(len(strengths) > 1 for strengths in lines.values())
+
+
+def _told(rows: Sequence[Row], keys: Sequence[str]) -> dict[str, list[str]]:
+    """Defense -> those of the keys that tell its rows apart."""
+    values: dict[str, dict[str, set[str]]] = {}
+    for row in rows:
+        seen = values.setdefault(_kind(row), {key: set() for key in keys})
+        for key in keys:
+            seen[key].add(str(row.get(key)))
+    return {
+        kind: [key for key in keys if len(seen[key]) > 1]
+        for kind, seen in values.items()
+    }
 
 
 def _point(
-    group: Sequence[Row], keys: Sequence[str], rows: Sequence[Row], labels: Labels
+    group: Sequence[Replicates], telling: Sequence[str], labels: Labels, column: str
 ) -> Point:
-    pictures = [(way, row) for row in group for way in findings.ways(row)]
-    scored = [(way.ssim, way, row) for way, row in pictures if way.ssim is not None]
-    ssim, best, row = max(scored, key=lambda triple: triple[0])
-    alike = [other for other in rows if _kind(other) == _kind(row)]
-    strength = {
-        key: _reached(row, key, labels)
-        for key in keys
-        if key != "gamma" and len({str(other.get(key)) for other in alike}) > 1
-    }
+    pictures = [(way, runs) for runs in group for way in findings.ways(runs.row)]
+    scored = [(way.ssim, way, runs) for way, runs in pictures if way.ssim is not None]
+    ssim, best, runs = max(scored, key=lambda triple: triple[0])
+    row = runs.row
+    decibels = [(w.psnr, w, r) for _, w, r in scored if w.psnr is not None]
+    nearest = max(decibels, key=lambda triple: triple[0], default=None)
     words = tables.text(row.get("attack"))
     if row.get("denoise") not in ABSENT and best.words != findings.BEFORE:
         words += f" + {row['denoise']}"
     if best.words.startswith(findings.EXTRACTED):
         words += ", read out"
-    decibels = [way.psnr for _, way, _ in scored if way.psnr is not None]
+    halves = {
+        "accuracy": _half(runs, column),
+        "ssim": _half(runs, f"ssim_{_PICTURES[best.words]}_secret_mean"),
+        "psnr": np.nan,
+    }
+    if nearest is not None:
+        name = _PICTURES[nearest[1].words]
+        halves["psnr"] = _half(nearest[2], f"psnr_{name}_secret_mean")
     return Point(
-        row=row,
-        strength=strength,
+        runs=runs,
+        strength={key: _reached(row, key, labels) for key in telling},
         budgets={
             label.words(): row[name]
             for name, label in labels.items()
             if label.budget and row.get(name)
         },
+        column=column,
+        accuracy=row[column],
         ssim=ssim,
-        psnr=max(decibels, default=np.nan),
+        psnr=np.nan if nearest is None else nearest[0],
+        halves=halves,
         words=words,
     )
+
+
+_PICTURES = {words: name for name, words in findings.ATTACKED.items()}
+
+
+def _half(runs: Replicates, column: str) -> float:
+    mean = runs.mean(column)
+    return np.nan if mean is None else mean.half
+
+
+def _measured(point: Point, score: str) -> str:
+    """The best score, with half its interval."""
+    value, half = getattr(point, score), point.halves[score]
+    return spread(tables.cell(f"{score}_", value), tables.cell(f"{score}_", half))
 
 
 def _reached(row: Row, key: str, labels: Labels) -> Any:
@@ -260,8 +377,19 @@ def _reached(row: Row, key: str, labels: Labels) -> Any:
 
 
 def _colours(shown: Sequence[Point]) -> dict[str, str]:
-    defenses = dict.fromkeys(_kind(point.row) for point in shown)
-    return dict(zip(defenses, cycle(COLOURS), strict=False))
+    lines = dict.fromkeys(_curve(point) for point in shown)
+    return dict(zip(lines, cycle(COLOURS), strict=False))
+
+
+def _curve(point: Point) -> str:
+    """The line that a point is on: its defense, and what is no number of its
+    strength."""
+    words = [
+        f"{key.split('.')[-1]} {_short(value)}"
+        for key, value in point.strength.items()
+        if not is_number(value)
+    ]
+    return ", ".join([_kind(point.row), *words])
 
 
 def _kind(row: Row) -> str:
@@ -274,32 +402,72 @@ def _name(point: Point) -> str:
     return " ".join([_kind(point.row), *words])
 
 
+_REFERENCE = {
+    "accuracy_secret": "control_constant_answer",
+    "accuracy_all": "target_accuracy_all",
+}
+"""The accuracy that points show -> the column of the dashed line."""
+
+
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else tables.text(value)
 
 
-def _series(shown: Sequence[Point], kind: str) -> str:
-    """A defense and its strengths, in order: `laplace, scale 0.5, 1, 2`."""
+def _series(shown: Sequence[Point], curve: str) -> str:
+    """A line and its strengths, in order: `laplace, scale 0.5, 1, 2`."""
     strengths: dict[str, dict[str, None]] = {}
     for point in shown:
-        if _kind(point.row) == kind:
-            for key, value in point.strength.items():
+        for key, value in point.strength.items():
+            if _curve(point) == curve and is_number(value):
                 known = strengths.setdefault(key.split(".")[-1], {})
                 known[_short(value)] = None
-    words = (f"{key} {', '.join(values)}" for key, values in strengths.items())
-    return ", ".join([kind, *words])
+    words = (f"{key} {_listed([*values])}" for key, values in strengths.items())
+    return ", ".join([curve, *words])
+
+
+def _listed(values: Sequence[str]) -> str:
+    if len(values) <= _NAMED:
+        return ", ".join(values)
+    return f"{values[0]}, {values[1]}, …, {values[-1]}"
 
 
 def _line(ax: Axes, line: Sequence[Point], score: str, colour: str, name: str) -> None:
     xs = [getattr(point, score) for point in line]
-    ys = [point.row["accuracy_secret"] for point in line]
+    ys = [point.accuracy for point in line]
     ax.plot(xs, ys, "-", color=colour, lw=1.2)
-    sizes = [30 + 40 * place for place in range(len(line))]
+    step = min(40, 120 / len(line))
+    sizes = [30 + step * place for place in range(len(line))]
     ax.scatter(xs, ys, sizes, color=colour, alpha=0.75, linewidths=0, label=name)
+    heights = list(zip(xs, ys, strict=True))
+    _bars(ax.vlines, heights, [point.halves["accuracy"] for point in line], colour)
+    widths = list(zip(ys, xs, strict=True))
+    _bars(ax.hlines, widths, [point.halves[score] for point in line], colour)
+    for point in (line[0], line[-1]) if len(line) > _NAMED else ():
+        numbers = [_short(v) for v in point.strength.values() if is_number(v)]
+        place = getattr(point, score), point.accuracy
+        ax.annotate(", ".join(numbers), place, (5, 5), textcoords="offset points",
+                    fontsize=7, color=colour)  # fmt: skip
+
+
+def _bars(
+    draw: Callable[..., Any],
+    places: Sequence[tuple[float, float]],
+    halves: Sequence[float],
+    colour: str,
+) -> None:
+    """Intervals around the second of each place, at the first; none of one run."""
+    ends = [
+        (at, centre - half, centre + half)
+        for (at, centre), half in zip(places, halves, strict=True)
+        if finite(half)
+    ]
+    if ends:
+        draw(*map(list, zip(*ends, strict=True)), colour, lw=1)
 
 
 def _references(ax: Axes, here: Sequence[Point], score: str) -> None:
-    constant = [number(p.row, "control_constant_answer") for p in here]
+    control = _REFERENCE[here[0].column] if here else ""
+    constant = [number(p.row, control) for p in here]
     blind = [_blind(p.row, score) for p in here]
     for values, draw, style in (
         (constant, ax.axhline, "--"),

@@ -37,4 +37,4 @@ class Nns(StegoRecord, Trained):
     batch_size: int = static(32, least=1)
     schedule: Schedule = "cosine"
     seed: int = seed(0)
-    """Its own seed: runs that differ only in `seed` share one network."""
+    """Of its training alone: runs that differ only in `seed` share one network."""

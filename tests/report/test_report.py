@@ -402,6 +402,17 @@ def test_compare_makes_tables_a_page_and_the_gamma_chart(tmp_path):
     assert (tmp_path / "out" / "pictures" / "gamma.png").is_file()
     assert not (runs[0] / "pictures").exists(), "comparing writes into no run"
     assert "differ in nothing" not in seen
+    averaged, single = seen.split("Results over seeds")[1].split(" Results ")[:2]
+    half = 12.7062 * 0.375  # of 91 and 90.25
+    assert f"4:6 2 90.62 ± {half:.2f} % 1,234 52.31 ± 0.00 %" in averaged
+    assert "n = 2 runs that differ only in the seed" in averaged
+    assert "run0 1:9 0 99.00 %" in single
+
+
+def test_runs_of_one_seed_look_as_they_did(tmp_path):
+    runs = [make_words(tmp_path / f"{cut}", cut=cut) for cut in ("conv1", "pool1")]
+    seen = words(compare(runs, tmp_path / "out").read_text())
+    assert "over seeds" not in seen and "±" not in seen and "seeds (n)" not in seen
 
 
 def test_compare_of_rivals_draws_leakage_and_budgets(tmp_path):
@@ -518,10 +529,75 @@ def test_two_numbers_that_vary_make_no_chart():
     assert charts.charts(rows, ["defense.level", "attack.steps"]) == []
 
 
-def test_a_point_is_the_mean_over_draws():
+def test_a_point_is_the_mean_over_seeds_with_its_interval():
     rows = curve_rows(seed=[0, 1], **{"defense.rate": [0.1, 0.5]})
     (chart,) = charts.charts(rows, ["defense.rate"])
-    assert list(chart.figure.axes[0].lines[0].get_ydata()) == [89.0, 88.0]
+    ax = chart.figure.axes[0]
+    assert list(ax.lines[0].get_ydata()) == [89.0, 88.0]
+    half = 12.7062 * 1  # t of one degree, times the standard error of 90 and 88
+    ends = [(0.1, 89 - half, 89 + half), (0.5, 88 - half, 88 + half)]
+    assert np.allclose(bars(ax), ends, rtol=1e-5)
+    assert ax.get_ylim()[1] <= 103, "no accuracy is there"
+    assert "means over up to 2 runs that differ only in the seed" in chart.caption
+    (alone,) = charts.charts(rows[:2], ["defense.rate"])
+    assert bars(alone.figure.axes[0]) == [] and "seed" not in alone.caption
+
+
+def bars(ax):
+    ends = [segment for lines in ax.collections for segment in lines.get_segments()]
+    return [(float(a[0]), float(a[1]), float(b[1])) for a, b in ends]
+
+
+def test_a_mean_over_more_than_seeds_has_no_interval():
+    rows = curve_rows(gamma=["1:9", "4:6"], **{"defense.rate": [0.1, 0.5]})
+    for place, row in enumerate(rows):
+        row["seed"] = place  # each has its own, and a ratio of its own too
+    (_, chart) = charts.charts(rows, ["gamma", "defense.rate"])
+    assert bars(chart.figure.axes[0]) == []
+
+
+def test_the_gamma_chart_counts_a_seed_once_whatever_attacks_it():
+    rows = [
+        {"gamma": "2:8", "seed": seed, "sensitive_labels": str(seed), "attack": attack,
+         "accuracy_secret": 90.0 + seed}
+        for seed in range(3)
+        for attack in ("rmle", "inverse")
+    ]  # fmt: skip
+    (chart,) = [
+        c for c in charts.charts(rows, ["gamma", "attack"]) if c.name == "gamma"
+    ]
+    ((x, low, high),) = [
+        bar
+        for lines in chart.figure.axes[0].collections
+        if hasattr(lines, "get_segments")
+        for bar in [(0, *(float(end[1]) for end in lines.get_segments()[0]))]
+    ]
+    assert (x, low + high) == (0, 182.0)
+    assert high - low == pytest.approx(2 * 4.302653 / 3**0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize(("first", "last"), [(99.5, 98.9), (0.1, 0.4), (50.0, 51.0)])
+def test_one_point_of_accuracy_is_no_cliff(first, last):
+    rows = curve_rows(**{"defense.level": [0.0, 1.0]})
+    rows[0] |= {"accuracy_all": first, "ssim_reconstruction_secret_mean": 0.20}
+    rows[1] |= {"accuracy_all": last, "ssim_reconstruction_secret_mean": 0.21}
+    rows = [{k: v for k, v in r.items() if k not in TRIVIAL} for r in rows]
+    (chart,) = charts.charts(rows, ["defense.level"])
+    for ax, least in zip(chart.figure.axes, (10, 2, 0.1), strict=True):
+        low, high = ax.get_ylim()
+        assert high - low >= least * 0.999
+        inside = [y for line in ax.lines for y in line.get_ydata()]
+        assert all(low <= y <= high for y in inside)
+
+
+def test_a_training_that_hardly_learns_looks_so():
+    records = [
+        {"part": "target", "step": step, "loss": 1.0, "accuracy": 0.50 + step / 1000}
+        for step in range(10)
+    ]
+    _, lower = panels.training(records).axes
+    low, high = lower.get_ylim()
+    assert high - low >= 10
 
 
 def test_compare_draws_the_curves(tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 
 from ghostjax.evaluation.rows import Label
@@ -65,15 +66,42 @@ def test_runs_that_differ_in_the_attacker_are_one_point_of_the_best():
     assert [p.row["gamma"] for p in points()] == ["2:8", "2:8", "2:8", "4:6"]
 
 
-def test_draws_of_the_labels_stay_points_of_their_own():
-    again = [{**ROWS[0], "seed": 1}, {**ROWS[0], "sensitive_labels": "1 2"}]
-    assert len(points([*ROWS, *again])) == len(points()) + 2
+def test_other_labels_at_one_seed_stay_points_of_their_own():
+    again = [{**ROWS[0], "sensitive_labels": "1 2"}, {**ROWS[0], "target.seed": 5}]
+    rows = [{"target.seed": 0, **r} for r in [*ROWS, *again]]
+    assert len(points(rows)) == len(points()) + 2
+
+
+def test_seeds_are_one_point_of_means_with_intervals():
+    again = [{**r, "seed": 1, "sensitive_labels": "1 2"} for r in ROWS[:2]]
+    again[1] |= {"ssim_reconstruction_secret_mean": 0.35, "accuracy_secret": 98.0}
+    again[0] |= {"ssim_extracted_secret_mean": 0.2, "accuracy_secret": 98.0}
+    first, *rest = points([*ROWS, *again])
+    assert len(rest) == len(points()) - 1
+    assert (first.runs.seeds, first.accuracy, first.ssim) == (2, 97.5, 0.4)
+    assert first.words == "rmle, read out", "the best on average, not of each seed"
+    half = 12.7062 * 1 / 2  # t of one degree, times the standard error of 97 and 98
+    assert first.halves["accuracy"] == pytest.approx(half, rel=1e-5)
+    assert first.halves["ssim"] == pytest.approx(half * 0.4, rel=1e-5)
+    shown = tradeoff.table([first, *rest])
+    assert shown.lines[0][:5] == ["ghost lsb", "2:8", "2", "–", "97.50 ± 6.35 %"]
+    assert shown.lines[1][2] == "1" and "±" not in shown.lines[1][4]
+    assert "n = 2 runs that differ only in the seed" in shown.note
+    assert "±" not in tradeoff.table(points()).note
+    ssim = tradeoff.figure([first, *rest]).axes[0]
+    ((low, high), (left, right)) = (
+        [tuple(map(float, end)) for end in lines.get_segments()[0]]
+        for lines in ssim.collections
+        if isinstance(lines, LineCollection)
+    )
+    assert np.allclose([low, high], [(0.4, 97.5 - half), (0.4, 97.5 + half)])
+    assert np.allclose([left[0], right[0]], [0.4 - 0.4 * half, 0.4 + 0.4 * half])
 
 
 @pytest.mark.parametrize(
     "rows",
-    [ROWS[:2], ROWS[2:], [ROWS[0], row("plain", 99.0, "none", None, None)]],
-    ids=["one defense", "the other", "one attacked"],
+    [ROWS[:2], ROWS[2:5], [ROWS[0], row("plain", 99.0, "none", None, None)]],
+    ids=["one defense", "the other at one strength", "one attacked"],
 )
 def test_nothing_to_compare_gives_no_points(rows):
     assert points(rows) == []
@@ -174,6 +202,71 @@ def test_two_level_lines_at_one_height_are_both_seen():
     for line in levels:
         colour = np.rint(255 * np.array(to_rgb(line.get_color())))
         assert (np.abs(inside - colour).max(axis=-1) < 30).sum() > 50
+
+
+def noise(place, level, accuracy, ssim, psnr, **more):
+    settings = {"defense.place": place, "defense.level": level, "stego": ""}
+    both = {"accuracy_all": accuracy, "target_accuracy_all": 99.0}
+    return row("noise", 1.0, "rmle", ssim, psnr, **settings, **both, **more)
+
+
+NOISE = [
+    noise(place, level, 99.0 - 3 * level - 10 * at, 0.5 - 0.04 * level, 12.0 - level)
+    for at, place in enumerate(("input", "features"))
+    for level in (0.0, 0.1, 0.5, 1.0, 2.0, 4.0)
+]
+
+
+def test_one_defense_is_a_curve_over_its_level_with_the_accuracy_on_all_labels():
+    shown = points(NOISE)
+    assert not tradeoff.rivals(shown) and len(shown) == 12
+    assert {p.column for p in shown} == {"accuracy_all"}
+    figure = tradeoff.figure(shown)
+    ssim, psnr = figure.axes
+    assert ssim.get_ylabel() == "accuracy, all labels (%)"
+    names = [f"noise, place {place}, level 0, 0.1, …, 4" for place in PLACES]
+    assert list(drawn(ssim)) == names, "a line for each place, in the order of levels"
+    assert drawn(ssim)[names[0]] == [(p.ssim, p.accuracy) for p in shown[:6]]
+    assert drawn(psnr)[names[1]] == [(p.psnr, p.accuracy) for p in shown[6:]]
+    assert [text.get_text() for text in ssim.texts] == ["0", "4"] * 2
+    assert [99.0, 99.0] in [list(x.get_ydata()) for x in ssim.lines], "the target"
+    table = tradeoff.table(shown)
+    assert list(table.head[2:4]) == ["all labels", "target"]
+    assert "constant answer" not in table.head
+    assert table.lines[3][:3] == ["noise place input level 1", "2:8", "96.00 %"]
+
+
+PLACES = ("input", "features")
+
+
+def test_what_is_no_strength_of_one_defense_makes_no_curve():
+    cuts = [{**r, "cut": str(r["defense.level"]), "defense.level": 1.0} for r in NOISE]
+    assert points(cuts) == [] and points(NOISE[:1]) == []
+    several = [{**r, "attack.steps": 5} for r in NOISE[:1]]
+    assert points([*NOISE[:1], *several]) == [], "the attacker's"
+
+
+def test_one_defense_that_hides_is_judged_by_its_secrets():
+    rows = [{**ROWS[0], "bits": bits, "accuracy_secret": 90 + bits} for bits in (2, 3)]
+    shown = points(rows)
+    assert [(p.column, p.accuracy) for p in shown] == [
+        ("accuracy_secret", 92), ("accuracy_secret", 93)
+    ]  # fmt: skip
+
+
+def test_accuracy_spans_ten_points_and_scores_their_least():
+    flat = [{**r, "accuracy_all": 98.5 + r["defense.level"] / 4} for r in NOISE]
+    flat = [{**r, "target_accuracy_all": 99.0} for r in flat]
+    ssim, _ = tradeoff.figure(points(flat)).axes
+    low, high = ssim.get_ylim()
+    assert high - low >= 10 and low < 98.5 and high > 99.5
+    rivals = [ROWS[0], {**ROWS[2], "accuracy_secret": 96.8}]
+    shown = points(rivals)
+    for ax in (*tradeoff.figure(shown).axes, *tradeoff.budgets(shown).axes):
+        low, high = ax.get_ylim()
+        assert 10 <= high - low and high <= 103
+    left, right = tradeoff.figure(points(flat[:2])).axes[0].get_xlim()
+    assert right - left >= 0.1
 
 
 def test_no_epsilon_is_shown_as_a_guarantee():
