@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ghostjax import runtime
-from ghostjax.training import fit
+from ghostjax.training import members
 from instrument import cases as catalogue
 from instrument.cases import Learning
 from instrument.clock import Cost, Program, Rate, repeat, throughput
@@ -95,7 +95,7 @@ def members_step(learning: Learning, way: str) -> Callable[..., Any]:
     """`step(states, index, keys, hyper, shared, varying)`; all but index and shared are
     [K, ...]."""
     if way == "a":
-        return fit.members_step(learning.training)
+        return members.members_step(learning.training)
     if way == "b":
         return jax.vmap(learning.step.__call__, (0, None, 0, 0, None, 0))
 

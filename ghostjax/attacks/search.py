@@ -4,6 +4,7 @@ An image that has converged stays where it is. Between rounds of steps the host 
 when all have converged it stops, and when most have, the others go on in a smaller
 batch. Neither changes any image's numbers. Inside jit, vmap or pmap nothing can be
 looked at: all steps are run, with the same result.
+Inside `parallel.on_devices` the images are spread over the devices.
 
 A batch of another size is another program, which costs more than the steps it spares
 unless it serves again. So smaller batches have the sizes 8, 32, 128, ..., whatever the
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ghostjax.training import loop
+from ghostjax.training import loop, parallel
 
 __all__ = ["ROUND", "Search", "advance", "begin", "run"]
 
@@ -108,15 +109,22 @@ def run(
       converged, its last value.
     """
     leaves = jax.tree.leaves((state, constants))
-    if not stops or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         state, trace = loop.run(step, state, steps, *constants)
+        return state, trace.T
+    devices = parallel.now()
+    if devices:
+        constants = parallel.replicate(constants, devices)
+    if not stops:
+        state, trace = _advanced(step, state, range(steps), constants, devices)
         return state, trace.T
     count = state.done.shape[0]
     whole, rows = state, np.arange(count)  # rows of the batch in `state`
     trace = np.zeros((count, steps), np.float32)
     for start in range(0, steps, ROUND):
         some = min(ROUND, steps - start)
-        state, values = loop.run(step, state, some, *constants, start=start)
+        indices = range(start, start + some)
+        state, values = _advanced(step, state, indices, constants, devices)
         values = np.asarray(values).T  # on the host, where a slice is no program
         trace[rows, start:] = values[:, -1:]
         trace[rows, start : start + some] = values
@@ -132,6 +140,24 @@ def run(
             state = _take(state, places)
             rows = rows[places]
     return _put(whole, rows, state), jax.device_put(trace)
+
+
+def _advanced(
+    step: loop.Step,
+    state: Search,
+    indices: range,
+    constants: tuple[Any, ...],
+    devices: parallel.Devices,
+) -> tuple[Search, Any]:
+    """A stretch of steps, on several devices where there are any: every one of them
+    has its part of the images."""
+    start, steps = indices.start, len(indices)
+    if not devices:
+        return loop.run(step, state, steps, *constants, start=start)
+    count = state.done.shape[0]
+    parts = parallel.spread(state, devices)
+    parts, values = loop.run_spread(devices, step, parts, indices, *constants)
+    return parallel.join(parts, count), parallel.join(values, count, axis=1)
 
 
 def _size(live: int) -> int:

@@ -2,7 +2,7 @@
 
 What learns yields a `Training`: a `loss` and a `draw`, made once by a factory, and the
 arrays they are called with. `fit` runs one; it is a pure function of keys and arrays:
-`vmap` it over keys and rates, or place it on devices with `parallel.over_runs`.
+`vmap` it over keys and rates. Several are advanced in step by `members.fit_members`.
 `fit_resumable` is the same run in chunks, with checkpoints and progress between them,
 and gives bit-equal parameters because every draw is folded from the run's key and the
 step's index. `drive` advances a whole fit, a generator of trainings.
@@ -32,7 +32,6 @@ __all__ = [
     "Later",
     "Loss",
     "LossValue",
-    "MembersStep",
     "NonFiniteLoss",
     "OPTIMIZERS",
     "Recipe",
@@ -41,11 +40,13 @@ __all__ = [
     "Train",
     "TrainState",
     "Training",
+    "arguments",
     "drive",
     "fit",
     "fit_resumable",
     "like",
-    "members_step",
+    "longer",
+    "require_finite",
     "start",
     "step_of",
 ]
@@ -180,9 +181,9 @@ def fit(
     Returns:
       The last state, and the metrics of each step stacked [steps], with "loss".
     """
-    step, arguments = step_of(training), _arguments(training)
+    step, constants = step_of(training), arguments(training)
     steps = training.recipe.steps
-    return loop.run(step, start(training), steps, *arguments, scanned=scanned)
+    return loop.run(step, start(training), steps, *constants, scanned=scanned)
 
 
 @dataclass(frozen=True)
@@ -238,57 +239,12 @@ class Step:
         return TrainState(params, model_state, optimizer_state)
 
 
-@dataclass(frozen=True)
-class MembersStep:
-    """A step of K members at once: `Step` where leaves of state, key, hyper, own and
-    metrics have a leading axis [K], and those of shared have none.
-
-    The gradient is taken of the members' summed losses, outside of the vmap. Each
-    member's is the same as alone, a NaN of another's loss included; but XLA sees one
-    convolution over all members' batches in the place of one whose kernels are as large
-    as the picture, and frozen weights in `shared` keep no groups.
-    """
-
-    step: Step
-
-    def __call__(
-        self,
-        state: TrainState,
-        index: Any,
-        key: Array,
-        hyper: Any,
-        shared: Any,
-        own: Any,
-    ) -> tuple[TrainState, Mapping[str, Array]]:
-        drawn = jax.vmap(self.step.drawn, (0, None, None, 0))
-        losses = jax.vmap(self.step.loss, (0, 0, 0, 0, 0, None))
-        moved = jax.vmap(self.step.moved, (0, 0, 0, None, 0))
-        batch, loss_key = drawn(key, index, shared, own)
-
-        def summed(params: Any) -> tuple[Array, Any]:
-            values, aside = losses(
-                params, state.model_state, loss_key, batch, hyper, shared
-            )
-            return values.sum(), (values, aside)
-
-        gradients, (values, (model_state, metrics)) = jax.grad(summed, has_aux=True)(
-            state.params
-        )
-        state = moved(state, gradients, model_state, index, hyper)
-        return state, {"loss": values, **metrics}
-
-
 def step_of(training: Training) -> Step:
     """The training's step."""
     return Step(training.loss, training.draw, training.recipe)
 
 
-def members_step(training: Training) -> MembersStep:
-    """The step of all members whose trainings have this one's static half."""
-    return MembersStep(step_of(training))
-
-
-def _arguments(training: Training) -> tuple[Any, ...]:
+def arguments(training: Training) -> tuple[Any, ...]:
     """What a step is called with behind the index."""
     hyper = jax.tree.map(_array, dict(training.hyper))
     return training.key, hyper, training.shared, _made(training.own)
@@ -328,22 +284,19 @@ def fit_resumable(
     history: dict[str, Any] = {}
     if done:
         shapes = training._replace(own=like(training.own))
-        one = jax.eval_shape(step.__call__, state, 0, *_arguments(shapes))[1]
+        one = jax.eval_shape(step.__call__, state, 0, *arguments(shapes))[1]
         spans = {k: jax.ShapeDtypeStruct((done,), v.dtype) for k, v in one.items()}
         wanted: dict[str, Any] = {"state": state, "metrics": spans}
         saved = checkpoint.restore(folder / str(done), wanted)
         state, history = saved["state"], saved["metrics"]
-    arguments = _arguments(training) if done < steps else ()
+    constants = arguments(training) if done < steps else ()
     for _ in range(ceil((steps - done) / chunk)):
         some = min(chunk, steps - done)
         state, metrics = loop.run(
-            step, state, some, *arguments, start=done, scanned=scanned
+            step, state, some, *constants, start=done, scanned=scanned
         )
-        _require_finite(metrics["loss"], done, folder)
-        history = {
-            k: np.concatenate([history[k], v]) if history else np.asarray(v)
-            for k, v in metrics.items()
-        }
+        require_finite(metrics["loss"], done, folder)
+        history = longer(history, metrics)
         done += some
         checkpoint.save(folder / str(done), {"state": state, "metrics": history})
         checkpoint.keep_newest(folder, 2)
@@ -355,7 +308,20 @@ def _made(data: Any) -> Any:
     return data.make() if isinstance(data, Later) else data
 
 
-def _require_finite(losses: Array, done: int, folder: Path) -> None:
+def longer(history: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of all steps so far, on the host; `history` may be empty."""
+    return {
+        name: np.concatenate([history[name], values]) if history else np.asarray(values)
+        for name, values in metrics.items()
+    }
+
+
+def require_finite(losses: Any, done: int, folder: Path) -> None:
+    """Refuses losses [steps] behind step `done` that are not finite.
+
+    Raises:
+      NonFiniteLoss: names the step.
+    """
     bad = np.flatnonzero(~np.isfinite(np.asarray(losses)))
     if bad.size:
         saved = f"the last good checkpoint is step {done}" if done else "none was saved"

@@ -7,6 +7,7 @@ choice; nothing else in ghostjax loops over steps.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import jax
@@ -15,8 +16,9 @@ import numpy as np
 from jax import lax
 
 from ghostjax import runtime
+from ghostjax.training import parallel
 
-__all__ = ["Carry", "Step", "run"]
+__all__ = ["Carry", "Step", "run", "run_spread"]
 
 Carry = TypeVar("Carry")
 Step = Callable[..., tuple[Any, Any]]
@@ -60,6 +62,42 @@ def run(
     return carry, jax.tree.map(_traced_stack if traced else _stack, *outputs)
 
 
+def run_spread(
+    devices: parallel.Devices,
+    step: Step,
+    carry: Carry,
+    indices: range,
+    *constants: Any,
+) -> tuple[Carry, Any]:
+    """`run` on several devices, each of which has its own part.
+
+    Args:
+      devices: which.
+      step: as for `run`.
+      carry: leaves [devices, ...], from `parallel.spread`.
+      indices: consecutive ones.
+      constants: leaves [devices, ...], of `parallel.spread` or `parallel.replicate`.
+
+    Returns:
+      The last carry, [devices, ...], and outputs [steps, devices, ...], on the host.
+    """
+    held = _Held(step)
+    axes = 0, None, 0
+    if not runtime.on_cpu():
+        whole = parallel.mapped(_All(held, len(indices)), axes, devices)
+        carry, out = whole(carry, np.int32(indices.start), constants)
+        return carry, jax.tree.map(lambda x: np.asarray(x).swapaxes(0, 1), out)
+    one, outputs = parallel.mapped(_One(held), axes, devices), []
+    for index in indices:
+        carry, out = one(carry, np.int32(index), constants)
+        outputs.append(out)
+    return carry, jax.tree.map(_stacked, *outputs)
+
+
+def _stacked(*leaves: jax.Array) -> np.ndarray:
+    return np.stack([np.asarray(leaf) for leaf in leaves])
+
+
 @jax.jit  # one program for the whole carry, where each leaf would be one
 def _copied(carry: Carry) -> Carry:
     return jax.tree.map(jnp.copy, carry)
@@ -67,7 +105,7 @@ def _copied(carry: Carry) -> Carry:
 
 def _stack(*leaves: jax.Array) -> jax.Array:
     # On the host: XLA compiles a stack of 28,000 arrays for minutes, in gigabytes.
-    return jax.device_put(np.stack([np.asarray(leaf) for leaf in leaves]))
+    return jax.device_put(_stacked(*leaves))
 
 
 def _traced_stack(*leaves: jax.Array) -> jax.Array:
@@ -89,6 +127,27 @@ class _Held:
         if not isinstance(other, _Held):
             return NotImplemented
         return self.step is other.step or self.step == other.step
+
+
+@dataclass(frozen=True)
+class _One:
+    """A step on one of several devices; equal ones share a program."""
+
+    held: _Held
+
+    def __call__(self, carry: Any, index: Any, constants: tuple[Any, ...]) -> Any:
+        return _one(self.held, carry, index, constants)
+
+
+@dataclass(frozen=True)
+class _All:
+    """All steps on one of several devices."""
+
+    held: _Held
+    steps: int
+
+    def __call__(self, carry: Any, start: Any, constants: tuple[Any, ...]) -> Any:
+        return _all(self.held, self.steps, carry, start, constants)
 
 
 def _one(held: _Held, carry: Any, index: Any, constants: tuple[Any, ...]) -> Any:

@@ -1,20 +1,38 @@
-"""The only file that names devices: runs or targets spread over them by `jax.pmap`.
+"""The only file that names devices: members or targets spread over them by `jax.pmap`.
 
-`over_runs` and `over_batch` put the leading axis on devices; a count that does not
-divide by the number of devices is padded by repeating the last entry, and the padding
-is cut off again. With one device they are a plain vmap (or call) and give the same
-numbers.
+What runs inside `on_devices` is spread: trainings of several members, the targets of a
+search, the batches of an evaluation. The leading axis of what is spread is padded to a
+multiple of the number of devices by repeating the last entry, and the padding is cut
+off again. On one device nothing here changes a program or a number.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache, partial
 from math import ceil
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-__all__ = ["about", "one_device", "over_batch", "over_runs"]
+__all__ = [
+    "Devices",
+    "about",
+    "join",
+    "mapped",
+    "now",
+    "on_devices",
+    "one_device",
+    "replicate",
+    "require",
+    "spread",
+]
+
+Devices = tuple[jax.Device, ...]
+Tree = TypeVar("Tree")
 
 
 def one_device() -> jax.sharding.Sharding:
@@ -30,59 +48,107 @@ def about() -> str:
     return f"{device.platform} ({device.device_kind}, {jax.device_count()} devices)"
 
 
-def over_runs(
-    run: Callable[..., Any],
-    runs: Any,
-    *shared: Any,
-    devices: Sequence[jax.Device] | None = None,
-) -> Any:
-    """`run(one, *shared)` for each of `runs`, a device taking several by vmap.
+def require(count: int | None) -> Devices:
+    """The first `count` local devices; None: all.
+
+    Raises:
+      ValueError: there are fewer.
+    """
+    local = jax.local_devices()
+    if count is not None and not 1 <= count <= len(local):
+        raise ValueError(
+            f"--devices {count}: this machine has {len(local)} of kind "
+            f"{local[0].platform}: give 1 to {len(local)}, or all"
+        )
+    return tuple(local[:count])
+
+
+_DEVICES: ContextVar[Devices] = ContextVar("devices", default=())
+
+
+def now() -> Devices:
+    """What is spread is spread over these; () on one device."""
+    return _DEVICES.get()
+
+
+@contextmanager
+def on_devices(devices: Devices) -> Iterator[None]:
+    """Spreads what is done inside over devices, of `require`; one is none."""
+    token = _DEVICES.set(devices if len(devices) > 1 else ())
+    try:
+        yield
+    finally:
+        _DEVICES.reset(token)
+
+
+def spread(tree: Tree, devices: Devices) -> Tree:
+    """Leaves [n, ...] as [devices, n / devices, ...], each part on its device."""
+
+    def place(leaf: Any) -> Any:
+        size = ceil(len(leaf) / len(devices))
+        rows = np.minimum(np.arange(size * len(devices)), len(leaf) - 1)
+        return leaf[rows].reshape(len(devices), size, *leaf.shape[1:])
+
+    return jax.device_put(jax.tree.map(place, tree), _sharding(devices))
+
+
+def replicate(tree: Tree, devices: Devices) -> Tree:
+    """Leaves [...] as [devices, ...], a copy on each device."""
+
+    def repeat(leaf: Any) -> Any:
+        whole = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+        return _repeated(len(devices), whole)
+
+    return jax.device_put(jax.tree.map(repeat, tree), _sharding(devices))
+
+
+def join(tree: Tree, count: int, axis: int = 0) -> Tree:
+    """Leaves [devices, n / devices, ...] as [count, ...] on the host.
 
     Args:
-      run: pure function of one run's arrays (a key, a learning rate, …), such as
-        `fit.fit` with `scanned=True`.
-      runs: pytree whose leaves have a leading axis [runs].
-      shared: pytrees that all runs read (data); placed on every device once.
-      devices: defaults to all local ones.
-
-    Returns:
-      The results stacked [runs, ...].
+      tree: what a mapped function gave.
+      count: how many entries are no padding.
+      axis: where the axis of the devices is.
     """
 
-    def several(some: Any, *common: Any) -> Any:
-        return jax.vmap(lambda one: run(one, *common))(some)
+    def flat(leaf: Any) -> Any:
+        parts = _host(leaf)
+        before, after = parts.shape[:axis], parts.shape[axis + 2 :]
+        whole = parts.reshape(*before, -1, *after)
+        return whole[(slice(None),) * axis + (slice(count),)]
 
-    return over_batch(several, runs, *shared, devices=devices)
+    return jax.tree.map(flat, tree)
 
 
-def over_batch(
-    function: Callable[..., Any],
-    batch: Any,
-    *shared: Any,
-    devices: Sequence[jax.Device] | None = None,
-) -> Any:
-    """`function(part, *shared)` on an equal part of `batch` per device.
+@lru_cache(maxsize=64)
+def mapped(
+    function: Callable[..., Any], axes: tuple[int | None, ...], devices: Devices
+) -> Callable[..., Any]:
+    """`function` on every device, kept: an equal one is not compiled anew.
 
     Args:
-      function: pure function of a batch, each entry independent of the others (an
-        attack's `invert`, an evaluation).
-      batch: pytree whose leaves have a leading axis [n].
-      shared: pytrees every device reads.
-      devices: defaults to all local ones.
-
-    Returns:
-      The results, leading axis [n].
+      function: pure and hashable.
+      axes: for each argument 0, if its leaves have the axis of the devices, or None.
+      devices: which.
     """
-    devices = list(devices or jax.local_devices())
-    count = jax.tree.leaves(batch)[0].shape[0]
-    size = ceil(count / len(devices))
-    padding = size * len(devices) - count
+    return jax.pmap(function, in_axes=axes, devices=devices)
 
-    def place(leaf: jax.Array) -> jax.Array:
-        padded = jnp.concatenate([leaf, jnp.repeat(leaf[-1:], padding, 0)])
-        return padded.reshape(len(devices), size, *leaf.shape[1:])
 
-    axes = (0, *(None for _ in shared))
-    mapped = jax.pmap(function, in_axes=axes, devices=devices)
-    out = mapped(jax.tree.map(place, batch), *shared)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], out)
+@lru_cache(maxsize=8)
+def _sharding(devices: Devices) -> jax.sharding.Sharding:
+    """A part of the leading axis on each device, as `jax.pmap` has it."""
+    mesh = jax.sharding.Mesh(np.asarray(devices), ("devices",))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
+
+
+@partial(jax.jit, static_argnums=0)
+def _repeated(count: int, leaf: Any) -> Any:
+    return jnp.stack([leaf] * count)
+
+
+def _host(leaf: Any) -> Any:
+    """On the host, keys included."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = jnp.asarray(np.asarray(jax.random.key_data(leaf)))
+        return jax.random.wrap_key_data(data)
+    return np.asarray(leaf)

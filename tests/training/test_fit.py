@@ -25,9 +25,9 @@ from ghostjax.training.fit import (
     Training,
     drive,
     fit,
-    members_step,
     start,
 )
+from ghostjax.training.members import members_step
 from ghostjax.training.sampling import epoch_indices, stream
 
 fit = partial(fit, scanned=False)
