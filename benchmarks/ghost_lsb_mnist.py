@@ -45,7 +45,9 @@ def main() -> None:
         for gamma in reversed(GAMMAS)
     ]
     literal = [variant("ghost_lsb_mnist_literal", gamma) for gamma in ("4:6", "1:9")]
-    folders = run.run([*recipe, *literal], Path("runs"), Console(), title)
+    folders = run.run(
+        [*recipe, *literal], Path("runs"), Console(), run.Telling(title)
+    ).folders
     rows = [row(folder) for folder in folders]
     runs, others = rows[: len(recipe)], rows[len(recipe) :]
     tables = {

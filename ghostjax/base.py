@@ -315,6 +315,9 @@ class Attack(NamedTuple):
     """`combine(samples [queries, B, ...]) -> features`: of repeated queries."""
     probe: Probe | None = None
     """What it learns beside the picture."""
+    keyless: bool = False
+    """Whether `invert` reads no key: the targets of several experiments are then
+    inverted in one call, each as it would be alone."""
 
 
 def limit(knowledge: Knowledge, needs: tuple[str, ...]) -> Knowledge:

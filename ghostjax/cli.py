@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, fields, make_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -14,12 +14,18 @@ from rich.table import Table
 
 from ghostjax import __version__, config
 from ghostjax.config import grid, locate, named, sections
+from ghostjax.evaluation import columns
 from ghostjax.experiments import device
+from ghostjax.experiments.ways import Failed, Ways
 from ghostjax.fields import Record
 from ghostjax.registry import FAMILIES
 from ghostjax.report.comparison_page import compare
 from ghostjax.report.folder import read_row
 from ghostjax.report.run_page import summary, write_report
+from ghostjax.training.strategies import STRATEGIES
+
+if TYPE_CHECKING:  # else imported where it is used: it reads data
+    from ghostjax.experiments.plan import Member
 
 __all__ = ["main", "override", "override_all"]
 
@@ -27,7 +33,8 @@ _WHERE = "command line"  # where an override that cannot be stands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The console script; exit status 0, or 2 with one line about bad input."""
+    """The console script; exit status 0; 2 with one line about bad input; 1 with
+    a list of the members that have failed."""
     parser = _parser()
     options, overrides = parser.parse_known_args(arguments)
     if overrides and options.command not in _OVERRIDDEN:
@@ -41,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"ghostjax: {error}", file=sys.stderr)
         return 2
+    except Failed as failed:
+        print(f"ghostjax: {failed}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("ghostjax: stopped; the same command continues", file=sys.stderr)
         return 130
@@ -53,6 +63,37 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = _add_runs(commands)
+    data = commands.add_parser("data", help="list data sets, or prepare one")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="what is known and what is prepared")
+    prepare = actions.add_parser("prepare", help="download and prepare a data set")
+    prepare.add_argument("name")
+    prepare.add_argument("--source", type=Path, help="a folder or zip of raw files")
+    networks = commands.add_parser("networks", help="layers, shapes, cost of each cut")
+    networks.add_argument("name", nargs="?", help="one network; default: a summary")
+    commands.add_parser("doctor", help="versions, devices, data: what would run here")
+    configs = commands.add_parser("configs", help="the experiments at hand")
+    configs.add_argument(
+        "folder", type=Path, nargs="?", help="default: those that come with ghostjax"
+    )
+    report = commands.add_parser("report", help="rebuild a report, or compare runs")
+    report.add_argument("runs", type=Path, nargs="+", help="finished run folders")
+    report.add_argument("--output", type=Path, default=Path("comparison"))
+    for command in (run, report):
+        command.add_argument(
+            "--help-columns",
+            action=_Columns,
+            nargs=0,
+            help="what the columns of a result row mean, and their units",
+        )
+    completion = commands.add_parser("completion", help="print shell completion")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    return parser
+
+
+def _add_runs(commands: Any) -> argparse.ArgumentParser:
+    """Adds the commands that take a plan and words over it; gives that of `run`."""
     run = commands.add_parser(
         "run",
         help="run one experiment or a sweep, or continue it",
@@ -70,54 +111,132 @@ def _parser() -> argparse.ArgumentParser:
     for name, (_, what) in device.LIMITS.items():
         option = f"--{name.replace('_', '-')}"
         cut.add_argument(option, type=float, metavar="X", help=what)
-    for command in (run, cut):
+    status = commands.add_parser(
+        "status",
+        help="which members of a sweep are done, running, failed or missing",
+        description="Reads the output folder of a run of CONFIG, which may go on at "
+        "the same time. Keys can be overridden as they were for run.",
+    )
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print members, tasks, groups and what is there already; run nothing",
+    )
+    _add_ways(run)
+    for command in (run, cut, status):
         command.add_argument(
             "config", help="a TOML file, or a name that `ghostjax configs` lists"
         )
         command.add_argument(
             "--output", type=Path, default=Path("runs"), help="default: runs"
         )
-    data = commands.add_parser("data", help="list data sets, or prepare one")
-    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", help="what is known and what is prepared")
-    prepare = actions.add_parser("prepare", help="download and prepare a data set")
-    prepare.add_argument("name")
-    prepare.add_argument("--source", type=Path, help="a folder or zip of raw files")
-    networks = commands.add_parser("networks", help="layers, shapes, cost of each cut")
-    networks.add_argument("name", nargs="?", help="one network; default: a summary")
-    commands.add_parser("doctor", help="versions, devices, data: what would run here")
-    configs = commands.add_parser("configs", help="the experiments at hand")
-    configs.add_argument(
-        "folder", type=Path, nargs="?", help="default: those that come with ghostjax"
+    return run
+
+
+def _add_ways(run: argparse.ArgumentParser) -> None:
+    """Adds how a sweep is run, which is part of no result."""
+    run.add_argument(
+        "--devices",
+        type=_count("all"),
+        metavar="N",
+        help="local devices that members and targets are spread over; default: all",
     )
-    report = commands.add_parser("report", help="rebuild a report, or compare runs")
-    report.add_argument("runs", type=Path, nargs="+", help="finished run folders")
-    report.add_argument("--output", type=Path, default=Path("comparison"))
-    completion = commands.add_parser("completion", help="print shell completion")
-    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
-    return parser
+    run.add_argument(
+        "--strategy",
+        choices=STRATEGIES,
+        help="how members that share a program are trained; default: what is fastest",
+    )
+    run.add_argument(
+        "--members-at-once",
+        type=_count(),
+        metavar="K",
+        help="members trained in step, at most",
+    )
+    run.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="run members again that have failed",
+    )
+
+
+def _count(every: str = "") -> Callable[[str], int | None]:
+    """A parser of whole numbers from 1, or of the word that means None."""
+
+    def parse(word: str) -> int | None:
+        if every and word == every:
+            return None
+        if not word.isdecimal() or int(word) < 1:
+            raise argparse.ArgumentTypeError(f"{word!r} is no whole number from 1")
+        return int(word)
+
+    return parse
+
+
+class _Columns(argparse.Action):
+    """Prints what the columns of a row mean, and exits, as --help does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(columns.listed())
+        parser.exit()
 
 
 def _run(
     options: argparse.Namespace, overrides: Sequence[str], console: Console
 ) -> None:
     chosen = override_all(grid.load(locate(options.config)), overrides)
+    if options.dry_run:
+        from ghostjax.experiments import overview
+
+        members, _ = _laid_out(chosen)
+        _say(overview.planned(members, options.output), console)
+        return
+    ways = Ways(
+        strategy=options.strategy,
+        at_once=options.members_at_once,
+        devices=options.devices,
+        retry_failed=options.retry_failed,
+    )
     from ghostjax import runtime
     from ghostjax.experiments import comparison
 
     runtime.configure()
     if chosen.keys:
-        page = comparison.compare(chosen, options.output, console)
+        page = comparison.compare(chosen, options.output, console, ways=ways)
     else:
-        (folder,) = comparison.with_reports(
-            chosen.members, chosen.keys, options.output, console
+        outcome = comparison.with_reports(
+            chosen.members, chosen.keys, options.output, console, ways=ways
         )
+        (folder,) = outcome.folders
         page = folder / "report.html"
         table = Table.grid(padding=(0, 2))
         for name, text in summary(read_row(folder)):
             table.add_row(name, text)
         console.print(table, highlight=False)
     console.print(f"report: {page}", highlight=False)
+
+
+def _status(
+    options: argparse.Namespace, overrides: Sequence[str], console: Console
+) -> None:
+    chosen = override_all(grid.load(locate(options.config)), overrides)
+    from ghostjax.experiments import overview
+
+    members, titles = _laid_out(chosen)
+    _say(overview.standing(members, titles, options.output), console)
+
+
+def _laid_out(chosen: grid.Sweep) -> "tuple[list[Member], list[str]]":
+    """The members of a plan, and what tells each from the others."""
+    from ghostjax.experiments import plan
+
+    keys = grid.telling(chosen)
+    members = plan.lay_out(chosen.members, lambda config: grid.title(config, keys))
+    return members, [grid.title(one.config, keys) for one in members]
+
+
+def _say(lines: Sequence[str], console: Console) -> None:
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _partition(
@@ -323,7 +442,7 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-_OVERRIDDEN = {"run": _run, "partition": _partition}
+_OVERRIDDEN = {"run": _run, "partition": _partition, "status": _status}
 _COMMANDS = {
     "data": _data,
     "networks": _networks,

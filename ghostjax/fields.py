@@ -111,6 +111,9 @@ class Facts(NamedTuple):
     neutral: Any = MISSING
 
 
+_NO_FACTS = Facts()
+
+
 def static(default: Any, *, added: Any = MISSING, **limits: float) -> Any:
     """A field that is part of the program; fields with no facts are static too.
 
@@ -175,7 +178,7 @@ def _field(default: Any, facts: Facts) -> Any:
 
 def facts(field: dataclasses.Field[Any]) -> Facts:
     """What a field of a dataclass is."""
-    return field.metadata.get("facts", Facts())
+    return field.metadata.get("facts", _NO_FACTS)
 
 
 class _Traced:
@@ -214,10 +217,11 @@ class Record:
 
     def __post_init__(self) -> None:
         check(self)
-        for field, hint in _typed_fields(self):
-            value = getattr(self, field.name)
-            if hint in (int, float) and not isinstance(value, _Traced):
-                object.__setattr__(self, field.name, hint(value))
+        for name, hint, _ in _typed_fields(self):
+            if hint is int or hint is float:
+                value = getattr(self, name)
+                if type(value) is not hint and not isinstance(value, _Traced):
+                    object.__setattr__(self, name, hint(value))
 
 
 def check(record: Any) -> None:
@@ -226,11 +230,13 @@ def check(record: Any) -> None:
     Raises:
       ValueError: names the field, its value, and what it must be.
     """
-    for field, hint in _typed_fields(record):
-        value = getattr(record, field.name)
+    for name, hint, limits in _typed_fields(record):
+        value = getattr(record, name)
+        if type(value) is hint and (limits is NO_LIMITS or limits.holds(value)):
+            continue  # most fields of most records
         if value is TRACED or value is ON or isinstance(value, Record):
             continue
-        check_value(field.name, value, hint, facts(field).range)
+        check_value(name, value, hint, limits)
 
 
 def check_value(label: str, value: Any, hint: Any, limits: Range = NO_LIMITS) -> None:
@@ -264,15 +270,19 @@ def _is(value: Any, kind: type) -> bool:
     return isinstance(value, kind)
 
 
-def _typed_fields(record: Any) -> list[tuple[dataclasses.Field[Any], Any]]:
+def _typed_fields(record: Any) -> list[tuple[str, Any, Range]]:
     kind: type = type(record)  # mypy takes a `type[...]` for unhashable
     return _typed_fields_of(kind)
 
 
 @cache  # resolving the hints takes longer than all checks
-def _typed_fields_of(cls: type) -> list[tuple[dataclasses.Field[Any], Any]]:
+def _typed_fields_of(cls: type) -> list[tuple[str, Any, Range]]:
     hints = get_type_hints(cls)
-    return [(field, hints[field.name]) for field in dataclasses.fields(cls)]
+    ranges = {field.name: facts(field).range for field in dataclasses.fields(cls)}
+    return [
+        (name, hints[name], NO_LIMITS if limits == NO_LIMITS else limits)
+        for name, limits in ranges.items()
+    ]
 
 
 def static_half(record: Record) -> Any:
@@ -339,17 +349,27 @@ def content(record: Any) -> dict[str, Any]:
 
 
 def _content(record: Any) -> Iterator[tuple[str, Any]]:
-    for field in dataclasses.fields(record):
-        value = getattr(record, field.name)
-        if dataclasses.is_dataclass(value):
-            yield field.name, content(value)
-        elif (added := facts(field).added) is MISSING or value != added:
-            yield field.name, value
+    kind: type = type(record)  # mypy takes a `type[...]` for unhashable
+    for name, added in _counted_fields_of(kind):
+        value = getattr(record, name)
+        if type(value) not in _WORDS and dataclasses.is_dataclass(value):
+            yield name, content(value)
+        elif added is MISSING or value != added:
+            yield name, value
+
+
+@cache  # a plan hashes each record several times
+def _counted_fields_of(cls: type) -> list[tuple[str, Any]]:
+    """Name and the value at which it does not count, of each field."""
+    return [(field.name, facts(field).added) for field in dataclasses.fields(cls)]
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True)
 
 
 def content_hash(*parts: Any) -> str:
     """16 hex digits of the content of records, numbers, strings, lists, and of
     `NUMERICS`."""
     plain = [content(p) if dataclasses.is_dataclass(p) else p for p in parts]
-    text = json.dumps([NUMERICS, *plain], sort_keys=True)
+    text = _ENCODER.encode([NUMERICS, *plain])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

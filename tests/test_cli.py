@@ -17,7 +17,10 @@ from ghostjax.models import zoo
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 
-LIGHT = ["--help", "run --help", f"configs {CONFIGS}", "--version"]
+LIGHT = ["--help", "run --help", f"configs '{CONFIGS}'", "--version"]
+LIGHT += [
+    f"{words} --output nowhere" for words in ("run digits --dry-run", "status digits")
+]
 
 
 @cache
@@ -25,12 +28,12 @@ def after_light_commands():
     """Command -> [its status, what it said, what heavy is imported after it and those
     before it], all of one process."""
     program = """
-import contextlib, io, json, sys
+import contextlib, io, json, shlex, sys
 from ghostjax import cli
 found = {}
 for words in sys.argv[1:]:
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        try: status = cli.main(words.split(None, 1))
+        try: status = cli.main(shlex.split(words))
         except SystemExit as stop: status = stop.code
     heavy = {'jax', 'tensorflow_datasets', 'flax'} & set(sys.modules)
     found[words] = status, said.getvalue(), sorted(heavy)
@@ -214,6 +217,59 @@ def test_an_override_cannot_undo_the_sweep(words, message, command, tmp_path, ca
     errors = capsys.readouterr().err
     assert message in errors and len(errors.strip().splitlines()) == 1
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (SWEEP.replace("[0.5, 1.0]", "[]"), "defense.level = []: give a list"),
+        (
+            SWEEP.replace("level", "levle"),
+            "unknown [defense] key 'levle': did you mean",
+        ),
+        (SWEEP.split('"defense.level"')[0], "sweep = {}: write a table"),
+        (f"variants = []{SWEEP}", "variants = []: write [[variants]] tables"),
+        (SWEEP.replace('"noise"', '"noise'), "not valid TOML"),
+        (None, "cannot read config"),
+    ],
+    ids=["axis", "key", "sweep", "variants", "toml", "none"],
+)
+@pytest.mark.parametrize("words", ["run", "run --dry-run", "status"])
+def test_a_plan_that_cannot_be_is_one_line(plan, message, words, tmp_path, capsys):
+    path, output = tmp_path / "plan.toml", tmp_path / "o"
+    if plan is not None:
+        path.write_text(plan)
+    command, *options = words.split()
+    assert cli.main([command, str(path), *options, "--output", str(output)]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("ghostjax: ") and message in errors
+    assert len(errors.strip().splitlines()) == 1 and not output.exists()
+
+
+@pytest.mark.parametrize("words", ["run --dry-run", "status"])
+def test_a_plan_of_no_known_name_is_one_line(words, tmp_path, capsys):
+    command, *options = words.split()
+    output = ["--output", str(tmp_path / "o")]
+    assert cli.main([command, "digist", *options, *output]) == 2
+    assert "unknown config 'digist': did you mean 'digits'" in capsys.readouterr().err
+    assert cli.main([command, "digits", *options, *output, "--data.gamma=1:99"]) == 2
+    errors = capsys.readouterr().err
+    assert "leaves no sensitive label" in errors and errors.count("\n") == 1
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_dry_run_and_a_status_take_overrides_and_write_nothing(tmp_path, capsys):
+    path, output = tmp_path / "grid.toml", tmp_path / "o"
+    path.write_text(SWEEP)
+    words = ["--output", str(output), "--seed", "3", "--attack.name=inverse"]
+    assert cli.main(["run", str(path), "--dry-run", *words]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("2 members: 1 target, 2 noise defenses, 2 inverse train")
+    assert "defense.level 0.5 1" in printed
+    assert cli.main(["status", str(path), *words]) == 0
+    printed = capsys.readouterr().out
+    assert "0 done, 0 running, 0 failed, 2 missing" in printed
+    assert "defense.level 0.5" in printed and not output.exists()
 
 
 def test_partition_takes_a_sweep_over_attacks_only(tmp_path, capsys):

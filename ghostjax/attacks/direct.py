@@ -90,6 +90,7 @@ def direct(cut: Cut, record: Direct, context: Context) -> Attack:
         invert,
         gives_secrets=True,
         probe=probe(cut, record, context),
+        keyless=True,
     )
 
 

@@ -101,7 +101,7 @@ def inverse(cut: Cut, record: Inverse, context: Context) -> Attack:
         require_shape(features, feature_shape)
         return Inversion(show(params, features))
 
-    return Attack("inverse", record.needs, fit, invert)
+    return Attack("inverse", record.needs, fit, invert, keyless=True)
 
 
 @jax.jit

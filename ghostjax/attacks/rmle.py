@@ -101,6 +101,7 @@ def rmle(cut: Cut, record: Rmle, context: Context) -> Attack:
         fit=fit,
         invert=invert,
         combine=observe.average_known_zeros if record.known_zeros else average,
+        keyless=True,
     )
 
 

@@ -155,7 +155,12 @@ def shadow(cut: Cut, record: Shadow, context: Context) -> Attack:
         return inner.invert(params["inner"], key, features, inner_hyper(hyper))
 
     return Attack(
-        f"shadow({inner.name})", record.needs, fit, invert, combine=inner.combine
+        f"shadow({inner.name})",
+        record.needs,
+        fit,
+        invert,
+        combine=inner.combine,
+        keyless=inner.keyless,
     )
 
 

@@ -7,6 +7,7 @@ is sensitive. Images with a sensitive label are secrets, the others may serve as
 import operator
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +62,7 @@ def partition(
         chosen = _named(classes, sensitive)
     else:
         count = _count(classes, share)
-        chosen = np.random.default_rng(seed).permutation(classes)[:count].tolist()
+        chosen = list(_order(classes, seed)[:count])
     public = sorted(set(range(classes)) - set(chosen))
     return Partition(tuple(sorted(chosen)), tuple(public))
 
@@ -97,6 +98,12 @@ def roles(labels: np.ndarray, partition: Partition) -> Roles:
                 "other labels or more data"
             )
     return parts
+
+
+@lru_cache(maxsize=1024)  # members of a sweep share seeds
+def _order(classes: int, seed: int) -> tuple[int, ...]:
+    """All labels, in the order in which they become sensitive."""
+    return tuple(np.random.default_rng(seed).permutation(classes).tolist())
 
 
 def _named(classes: int, sensitive: Sequence[int]) -> list[int]:

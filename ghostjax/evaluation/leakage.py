@@ -1,9 +1,9 @@
 """What an attack got out of the features, in dB and SSIM, against every picture."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -23,16 +23,29 @@ from ghostjax.base import (
     Probe,
     Stego,
     limit,
+    per_target,
 )
 from ghostjax.data import Split
 from ghostjax.evaluation import baselines, hiding, metrics
 from ghostjax.fields import Hyper
 from ghostjax.pixels import as_bytes, as_float
-from ghostjax.training.fit import Train, drive
+from ghostjax.training.fit import Fit
+from ghostjax.training.members import paired
 
-__all__ = ["Leakage", "Learned", "Scene", "Targets", "learn", "measure"]
+__all__ = [
+    "Leakage",
+    "Learned",
+    "Scene",
+    "Subject",
+    "Targets",
+    "learning",
+    "measure",
+]
 
 _SHOWN = 10  # examples kept for pictures
+_FEWEST = 8
+"""Targets that are joined to those of others: a product of fewer rows is another one to
+XLA's CPU backend, whose last bits differ."""
 
 
 class Targets(NamedTuple):
@@ -66,61 +79,64 @@ class Scene(NamedTuple):
         return self.stego is not None and not self.attack.gives_secrets
 
 
-class Learned(NamedTuple):
+class Learned(Protocol):
     """What an attacker has learned before it sees a target."""
 
-    params: Params  # of the attack
-    probe: Params  # of its probe; None without one
-    metrics: Mapping[str, Any]  # {part: {name: [steps]}}
-    seconds: float
+    @property
+    def params(self) -> Any:
+        """Of the attack and of its probe, as `learning` returns them."""
+
+    @property
+    def seconds(self) -> float:
+        """That it has spent."""
+
+
+class Subject(NamedTuple):
+    """One experiment's targets, and who attacks them."""
+
+    scene: Scene
+    learned: Learned  # of `learning` with the same key
+    key: Key  # consumed by the defense's noise and the attack
+    targets: Targets
 
 
 class Leakage(NamedTuple):
-    """What `measure` has found."""
+    """What `measure` has leaked."""
 
     row: dict[str, Any]  # flat columns
     arrays: dict[str, np.ndarray]  # the first examples, for pictures
 
 
-def learn(scene: Scene, key: Key, train: Train) -> Learned:
-    """Fits the attack and its probe.
+def learning(scene: Scene, key: Key) -> Fit:
+    """A fit of the attack and then of its probe; it returns the params of both.
 
     Args:
       scene: the attack is handed only the knowledge that it declares.
       key: that of `measure`; its first third is taken.
-      train: runs a training; see `fit.drive`.
     """
-    began = time.monotonic()
     fit_key, _, _ = jax.random.split(key, 3)
     attack, hyper, known = scene.attack, scene.hyper, scene.knowledge
-    fitting = attack.fit(fit_key, hyper, limit(known, attack.needs))
-    params, history = drive(fitting, train)
+    params = yield from attack.fit(fit_key, hyper, limit(known, attack.needs))
     probed = None
     if attack.probe is not None:
         probe_key = jax.random.fold_in(fit_key, 1)
-        fitting = attack.probe.fit(probe_key, hyper, limit(known, attack.probe.needs))
-        probed, more = drive(fitting, train)
-        history = {**history, **more}
-    seconds = time.monotonic() - began
-    return Learned(params=params, probe=probed, metrics=history, seconds=seconds)
+        seen = limit(known, attack.probe.needs)
+        probed = yield from attack.probe.fit(probe_key, hyper, seen)
+    return params, probed
 
 
 def measure(
-    scene: Scene,
-    learned: Learned,
-    key: Key,
-    targets: Targets,
+    subjects: Sequence[Subject],
     train: Split,
     say: Callable[[str], None] = print,
-) -> Leakage:
-    """Attacks the features of the targets.
+) -> list[Leakage]:
+    """Attacks the features of many targets.
+
+    Subjects whose attack is the same, has learned the same and reads no key are
+    attacked in one call, each target as it would be alone: to the bit on a CPU.
 
     Args:
-      scene: who attacks whom.
-      learned: of `learn` with the same key.
-      key: consumed by the defense's noise and the attack.
-      targets: what is attacked, and how often each is sent, with fresh noise;
-        `attack.combine` makes one of the queries.
+      subjects: what is attacked; `attack.combine` makes one of a target's queries.
       train: the train split, for the trivial baselines.
       say: hears when a chunk was too large for the memory.
 
@@ -130,29 +146,129 @@ def measure(
       (what is smooth has lost its low bits), from what it was before; baselines against
       the secret; and examples.
     """
-    _, encode_key, invert_key = jax.random.split(key, 3)
-    secret, cover = as_float(targets.secrets), as_float(targets.covers)
-    attack, params = scene.attack, learned.params
-    if scene.extracts and scene.stego is not None:
-        attack = extract(attack, scene.stego)
-        params = {"inner": params, "stego": scene.knowledge.stego_params}
-    samples = _sent(scene, encode_key, secret, cover, targets.queries)
-    features = _combined(attack.combine, samples)
-    began = time.monotonic()
-    inversion = in_chunks(attack, say=say).invert(
-        params, invert_key, features, scene.hyper
+    begun = [_Begun.of(subject) for subject in subjects]
+    leaked: dict[int, Leakage] = {}
+    for places in _joint(subjects):
+        began = time.monotonic()
+        inversions = _inverted([begun[place] for place in places], say)
+        seconds = (time.monotonic() - began) / len(places)
+        for place, inversion in zip(places, inversions, strict=True):
+            leaked[place] = _judged(begun[place], inversion, seconds, train)
+    return [leaked[place] for place in range(len(subjects))]
+
+
+class _Begun(NamedTuple):
+    """A subject whose features have been sent."""
+
+    subject: Subject
+    attack: Attack  # with the extraction of the secrets, where it extracts
+    params: Params
+    secret: jax.Array  # [B, H, W, C]
+    cover: jax.Array
+    samples: jax.Array  # features of all queries [queries, B, ...]
+    features: Features  # of them
+    key: Key  # of the inversion
+
+    @classmethod
+    def of(cls, subject: Subject) -> "_Begun":
+        scene, targets = subject.scene, subject.targets
+        _, encode_key, invert_key = jax.random.split(subject.key, 3)
+        secret, cover = as_float(targets.secrets), as_float(targets.covers)
+        attack, params = scene.attack, subject.learned.params[0]
+        if scene.extracts and scene.stego is not None:
+            attack = extract(attack, scene.stego)
+            params = {"inner": params, "stego": scene.knowledge.stego_params}
+        samples = _sent(scene, encode_key, secret, cover, targets.queries)
+        return cls(
+            subject=subject,
+            attack=attack,
+            params=params,
+            secret=secret,
+            cover=cover,
+            samples=samples,
+            features=_combined(attack.combine, samples),
+            key=invert_key,
+        )
+
+
+def _joint(subjects: Sequence[Subject]) -> list[list[int]]:
+    """Places of subjects that are attacked in one call."""
+    calls: list[list[int]] = []
+    for place, subject in enumerate(subjects):
+        for call in calls:
+            if _alike(subjects[call[0]], subject):
+                call.append(place)
+                break
+        else:
+            calls.append([place])
+    return calls
+
+
+def _alike(one: Subject, other: Subject) -> bool:
+    mine, theirs = one.scene, other.scene
+    if not (mine.attack == theirs.attack and mine.attack.keyless):
+        return False
+    if min(len(subject.targets.labels) for subject in (one, other)) < _FEWEST:
+        return False
+    stegos = [scene.stego if scene.extracts else None for scene in (mine, theirs)]
+    held = paired(_held(one), _held(other))
+    return (
+        stegos[0] == stegos[1]
+        and held is not None
+        and all(a is b or _equal_scalars(a, b) for a, b in held)
     )
-    inversion = jax.block_until_ready(inversion)
+
+
+def _held(subject: Subject) -> Params:
+    """What an inversion reads besides features and hyper-parameters."""
+    scene = subject.scene
+    stego = scene.knowledge.stego_params if scene.extracts else ()
+    return subject.learned.params[0], stego
+
+
+def _equal_scalars(one: Any, other: Any) -> bool:
+    return np.ndim(one) == np.ndim(other) == 0 and bool(one == other)
+
+
+def _inverted(begun: Sequence[_Begun], say: Callable[[str], None]) -> list[Inversion]:
+    """What the attack makes of the features of all, in one call."""
+    first = begun[0]
+    invert = in_chunks(first.attack, say=say).invert
+    if len(begun) == 1:
+        hyper = first.subject.scene.hyper
+        whole = invert(first.params, first.key, first.features, hyper)
+        return [jax.block_until_ready(whole)]
+    counts = [len(one.features) for one in begun]
+    hypers = [
+        per_target(one.subject.scene.hyper, count)
+        for one, count in zip(begun, counts, strict=True)
+    ]
+    features: Any = np.concatenate([np.asarray(one.features) for one in begun])
+    hyper = jax.tree.map(lambda *leaves: np.concatenate(leaves), *hypers)
+    whole = jax.device_get(invert(first.params, first.key, features, hyper))
+    ends = np.cumsum(counts)
+    return [
+        jax.tree.map(lambda leaf, a=end - n, b=end: leaf[a:b], whole)
+        for n, end in zip(counts, ends, strict=True)
+    ]
+
+
+def _judged(
+    begun: _Begun, inversion: Inversion, seconds: float, train: Split
+) -> Leakage:
+    """Scores of what the attack made of one subject's features."""
+    scene, learned, _, targets = begun.subject
+    secret, cover = begun.secret, begun.cover
     row: dict[str, Any] = {
         "seconds_attack_fit": learned.seconds,
-        "seconds_attack": time.monotonic() - began,
+        "seconds_attack": seconds,
     }
     if scene.attack.probe is not None:
-        row |= _probed(scene.attack.probe, learned.probe, features, targets)
+        row |= _probed(scene.attack.probe, learned.params[1], begun.features, targets)
     pictures = _pictures(scene, inversion, secret, cover)
     row |= _scores(pictures, targets.count)
     row |= _trivial(train, secret, targets)
-    answered = _answer(scene.defense, scene.params, samples)
+    answered = _answer(scene.defense, scene.params, begun.samples)
     shown = {k: as_bytes(np.asarray(x)[:_SHOWN]) for k, x in pictures.items()}
     about = {"answer": np.asarray(answered), "secret_label": targets.labels}
     low_bits = 0

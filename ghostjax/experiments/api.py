@@ -5,21 +5,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+import pyarrow
 from rich.console import Console
 
-from ghostjax import runtime
+from ghostjax import files, runtime
 from ghostjax.config import grid
 from ghostjax.config.named import locate
 from ghostjax.config.sections import Config, OwnTarget
 from ghostjax.data import Dataset
 from ghostjax.experiments import comparison
 from ghostjax.experiments.plan import renamed
+from ghostjax.experiments.ways import Ways
 from ghostjax.names import unknown
 from ghostjax.own import EDGE, OwnDefense
 from ghostjax.records import AttackRecord, DefenseRecord, Member, StegoRecord
 from ghostjax.registry import FAMILIES
 
 __all__ = ["Members", "run", "sweep"]
+
+_USUAL = Ways()
 
 
 class Members(TypedDict, total=False):
@@ -75,33 +79,45 @@ def run(
     """
     chosen = _replaced(_config(config), members)
     runtime.configure()
-    (folder,) = comparison.with_reports(
+    outcome = comparison.with_reports(
         [chosen], (), Path(output), Console(quiet=quiet), members.get("data")
     )
-    return folder
+    return outcome.folders[0]
 
 
 def sweep(
     plan: grid.Sweep | str | Path,
     output: str | Path = "runs",
     quiet: bool = False,
+    ways: Ways = _USUAL,
     **members: Unpack[Members],
-) -> Path:
+) -> pyarrow.Table:
     """Runs every member of a sweep and compares them.
+
+      rows = ghostjax.sweep("noise_mnist")
+      rows.select(["defense.level", "accuracy_all"]).to_pylist()
 
     Args:
       plan: a `config.grid.Sweep`; the path of a TOML file with `[sweep]` or
         `[[variants]]`; or the name of one that comes with ghostjax.
       output: folder of run folders.
       quiet: print nothing.
+      ways: strategy, devices and so on: `experiments.ways.Ways`.
       members: as for `run`, in the place of every experiment's own.
 
     Returns:
-      The page of the comparison, `OUTPUT/<name>-sweep-<hash>/report.html`.
+      The result rows, one a member, in the order of the plan: the columns that
+      `ghostjax report --help-columns` lists, `folder` among them, the member's run
+      folder. What a defense says of itself has label and unit in its field's metadata.
+      The comparison's page is `OUTPUT/<name>-sweep-<hash>/report.html`, whose path is
+      `rows.schema.metadata[b"page"].decode()`; comparison.parquet and comparison.csv
+      beside it hold the same rows.
 
     Raises:
       ValueError: anything that cannot be done, before a file is written; experiments
         made equal.
+      experiments.ways.Failed: some members have failed; the others have their rows and
+        are compared.
     """
     if not isinstance(plan, grid.Sweep):
         plan = grid.load(locate(plan))
@@ -109,7 +125,9 @@ def sweep(
     plan = plan._replace(members=grid.distinct(replaced, plan.keys))
     runtime.configure()
     data = members.get("data")
-    return comparison.compare(plan, Path(output), Console(quiet=quiet), data)
+    page = comparison.compare(plan, Path(output), Console(quiet=quiet), data, ways)
+    rows = files.read_parquet(page.with_name("comparison.parquet"))
+    return rows.replace_schema_metadata({"page": str(page)})
 
 
 def _config(config: Config | str | Path) -> Config:

@@ -22,7 +22,7 @@ from ghostjax.fields import Hyper, averaged, traced_half
 from ghostjax.pixels import as_bytes, as_float
 from ghostjax.records import Member
 
-__all__ = ["hyper", "knowledge", "public_images", "require_rows", "targets"]
+__all__ = ["hyper", "knowledge", "public_images", "targets"]
 
 Perturb = Callable[[Params, Images, Images], Images]  # of a defense
 
@@ -152,7 +152,7 @@ def _perturbed(
     """Pictures after and before a generator: stegos of the attacker's own images, each
     hidden in another; it has the user's own generator."""
     count = min(len(public.images), _PERTURBED)
-    covers = public.images[:count]
+    covers = np.asarray(public.images)[:count]
     secrets = np.roll(covers, 1, 0)
     chunks = [
         _after_and_before(
@@ -180,25 +180,6 @@ def _after_and_before(
     stegos = stego.hide(learned[0], as_float(covers), secrets)
     shown = perturb(learned[1], stegos, secrets)
     return as_bytes(shown), as_bytes(stegos)
-
-
-def require_rows(section: Attacker, count: int, hides: bool) -> None:
-    """Refuses targets that cannot be.
-
-    Raises:
-      ValueError: a row beyond the `count` test images, or images that are no secrets
-        where the defense hides secrets.
-    """
-    if hides and (section.rows or section.select == "all"):
-        raise ValueError(
-            "the defense hides secrets: attacker.select = 'all' and attacker.rows are "
-            "for defenses that hide nothing"
-        )
-    outside = [row for row in section.rows if not 0 <= row < count]
-    if outside:
-        raise ValueError(
-            f"attacker.rows names image {outside[0]}: the test split has {count} images"
-        )
 
 
 def _rows(section: Attacker, test: Split) -> np.ndarray | None:

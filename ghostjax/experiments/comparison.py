@@ -11,14 +11,17 @@ from ghostjax.config.sections import Config
 from ghostjax.data import Dataset
 from ghostjax.evaluation.rows import Row
 from ghostjax.experiments import run
+from ghostjax.experiments.ways import Outcome, Ways
 from ghostjax.fields import content_hash
 from ghostjax.report import comparison_page, tables, tradeoff
 from ghostjax.report.folder import read_labels, read_row
+from ghostjax.report.replicates import cell, note, replicates
 from ghostjax.report.run_page import write_report
 from ghostjax.report.tables import Table
 
 __all__ = ["compare", "print_table", "results", "with_reports"]
 
+_USUAL = Ways()
 _HIDDEN = {"accuracy_secret": "secrets", "control_constant_answer": "constant answer"}
 _RESULTS = {
     "accuracy_all": "accuracy",
@@ -30,23 +33,41 @@ _RESULTS = {
 
 
 def compare(
-    members: Sweep, output: Path, console: Console, data: Dataset | None = None
+    members: Sweep,
+    output: Path,
+    console: Console,
+    data: Dataset | None = None,
+    ways: Ways = _USUAL,
 ) -> Path:
     """Runs every member, then compares them; returns the page of the comparison.
 
     The comparison is `OUTPUT/<name>-sweep-<hash>`, named by its members' folders. Where
-    it is one of defenses under attack, the table printed is `tradeoff`'s. For
-    interruptions, errors and `data` see `run.run`.
+    it is one of defenses under attack, the table printed is `tradeoff`'s. Members that
+    differ only in the seed are one line, the mean over them with its 95 % interval. For
+    interruptions, `data` and `ways` see `run.run`.
+
+    Raises:
+      Failed: some members have failed; the others are compared.
     """
     keys = grid.telling(members)
-    folders = with_reports(members.members, keys, output, console, data)
+    outcome = with_reports(members.members, keys, output, console, data, ways)
+    folders = outcome.folders
+    if not folders:
+        outcome.require_all()
+    done = tuple(members.members[place] for place in outcome.places)
+    trees = tuple(members.trees[place] for place in outcome.places)
+    members = members._replace(members=done, trees=trees)
     digest = content_hash(*(folder.name for folder in folders))[:8]
     page = comparison_page.compare(folders, output / f"{members.name}-sweep-{digest}")
     rows = [read_row(folder) for folder in folders]
     labels = read_labels(*folders)
     points = tradeoff.points(rows, comparison_page.varying(rows), labels)
-    shown = tradeoff.table(points) if points else results(members, rows)
+    rivals = tradeoff.rivals(points)
+    shown = tradeoff.table(points) if rivals else results(members, rows)
     print_table(shown, console)
+    if said := note(replicates(rows, comparison_page.varying(rows))):
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
+    outcome.require_all()
     return page
 
 
@@ -56,8 +77,9 @@ def with_reports(
     output: Path,
     console: Console,
     data: Dataset | None = None,
-) -> list[Path]:
-    """The run folders of all configs, each with its own report.
+    ways: Ways = _USUAL,
+) -> Outcome:
+    """Runs all configs, each with its own report.
 
     Args:
       configs: what to run.
@@ -65,6 +87,7 @@ def with_reports(
       output: folder of run folders.
       console: progress goes there.
       data: takes the place of the data that the configs name.
+      ways: see `run.run`.
     """
 
     def reported(folder: Path) -> None:
@@ -74,28 +97,42 @@ def with_reports(
     def title(config: Config) -> str:
         return grid.title(config, keys)
 
-    return run.run(configs, output, console, title, reported, data)
+    telling = run.Telling(title, reported)
+    return run.run(configs, output, console, telling, data, ways)
 
 
 def results(members: Sweep, rows: Sequence[Row]) -> Table:
     """One line a member: what varies, accuracy, and the attacker's pictures.
 
     `accuracy` is of the images of all labels, with nothing hidden in them. Where a run
-    hides secrets, their accuracy and the best constant answer's come first.
+    hides secrets, their accuracy and the best constant answer's come first. Members
+    that differ only in the seed are one line, of means over so many seeds.
     """
     heads = _RESULTS
     if any(row.get("stego") for row in rows):
         heads = _HIDDEN | _RESULTS
-    keys = grid.telling(members)
     shown = [key for key in heads if any(row.get(key) is not None for row in rows)]
+    pairs = zip(rows, members.members, strict=True)
+    member_of = {id(row): member for row, member in pairs}
+    runs = replicates(rows, comparison_page.varying(rows))
+    groups = [[member_of[id(row)] for row in run.rows] for run in runs]
+    keys = [
+        key
+        for key in grid.telling(members)
+        if all(len({str(grid.value_of(m, key)) for m in g}) == 1 for g in groups)
+    ]
+    several = any(run.seeds > 1 for run in runs)
     lines = [
         [
-            *(tables.text(grid.value_of(member, key)) for key in keys),
-            *(tables.cell(key, row.get(key)) for key in shown),
+            *(tables.text(grid.value_of(group[0], key)) for key in keys),
+            *([str(run.seeds)] if several else []),
+            *(cell(run, key) for key in shown),
         ]
-        for member, row in zip(members.members, rows, strict=True)
+        for run, group in zip(runs, groups, strict=True)
     ]
-    return Table("Results", [*keys, *(heads[key] for key in shown)], lines)
+    counted = ["seeds (n)"] if several else []
+    head = [*keys, *counted, *(heads[key] for key in shown)]
+    return Table("Results", head, lines, note(runs))
 
 
 def print_table(table: Table, console: Console) -> None:

@@ -72,7 +72,9 @@ def walk(
     names = cuts(base)
     members = [_at(member, name) for name in names for member in sweep_.members]
     keys = ("defense.cut", *sweep_.keys)
-    folders = comparison.with_reports(members, keys, output, console)
+    outcome = comparison.with_reports(members, keys, output, console)
+    outcome.require_all()
+    folders = outcome.folders
     measured = iter([read_row(folder) for folder in folders])
     rows = []
     for name in names:

@@ -7,23 +7,39 @@ time, others wait for it.
 
 import fcntl
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
+import jax
 from jax import Array
 from rich.console import Console
 
 from ghostjax import files
 from ghostjax.experiments.progress import progress
+from ghostjax.experiments.state import holder
 from ghostjax.training import checkpoint
-from ghostjax.training.fit import Train, Training, TrainState, fit_resumable
+from ghostjax.training.fit import (
+    NonFiniteLoss,
+    Train,
+    Training,
+    TrainState,
+    fit_resumable,
+)
+from ghostjax.training.members import (
+    Places,
+    Together,
+    TrainMembers,
+    fit_members,
+)
+from ghostjax.training.strategies import Strategy
 
-__all__ = ["Busy", "lock", "seconds", "trainer"]
+__all__ = ["Busy", "Way", "lock", "seconds", "together", "trainer"]
 
 _CHUNKS = 20  # checkpoints and progress lines of one training
 _SMALLEST = 10  # steps of a chunk; a checkpoint costs some 50 ms
+_TRIES, _INSTANT = 5, 0.02  # seconds between two tries to take a lock
 
 
 class Busy(ValueError):
@@ -59,7 +75,7 @@ def trainer(folder: Path, name: str, console: Console) -> Train:
                 return fit_resumable(
                     training,
                     place,
-                    chunk=max(steps // _CHUNKS, _SMALLEST),
+                    chunk=_chunk(steps),
                     on_chunk=on_chunk,
                 )
 
@@ -67,14 +83,119 @@ def trainer(folder: Path, name: str, console: Console) -> Train:
 
 
 def seconds(folder: Path) -> float:
-    """Wall time spent on training the part, over all interrupted tries."""
+    """Wall time spent on training the part, over all interrupted tries; of members that
+    were trained in step, each one's share."""
     spent = folder / "seconds"
     return float(files.read_text(spent)) if spent.exists() else 0.0
+
+
+class Way(NamedTuple):
+    """How the trainings of a group's members are run."""
+
+    strategy: Strategy
+    at_once: int  # members, at most
+
+
+def together(
+    folders: Sequence[Path], name: str, console: Console, way: Way
+) -> TrainMembers:
+    """Trains members in step, resumably; each one's part is as `trainer` leaves it.
+
+    Args:
+      folders: the members' parts.
+      name: what is trained, for people.
+      console: where progress goes.
+      way: how; members whose part has begun alone go on alone.
+    """
+    alone = [trainer(folder, name, console) for folder in folders]
+
+    def one_by_one(places: Sequence[int], trainings: Sequence[Training]) -> list[Any]:
+        return [
+            _caught(alone[k], one) for k, one in zip(places, trainings, strict=True)
+        ]
+
+    def in_step(places: Sequence[int], trainings: Sequence[Training]) -> list[Any]:
+        some = [folders[place] for place in places]
+        try:
+            return _in_step(some, trainings, name, console, way)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) or len(places) == 1:
+                raise
+        half = len(places) // 2
+        console.print(f"{name}: out of memory; going on with {half} members at once")
+        return train(places[:half], trainings[:half]) + train(
+            places[half:], trainings[half:]
+        )
+
+    def train(places: Sequence[int], trainings: Sequence[Training]) -> list[Any]:
+        if way.strategy == "one_by_one" or len(places) == 1:
+            return one_by_one(places, trainings)
+        part = trainings[0].part
+        begun = [checkpoint.latest(folders[place] / part) > 0 for place in places]
+        ended: dict[int, Any] = {}
+        for lone in (True, False):
+            mine = [k for k in range(len(places)) if begun[k] == lone]
+            size = 1 if lone else way.at_once
+            for start in range(0, len(mine), size):
+                chosen = mine[start : start + size]
+                run = one_by_one if len(chosen) == 1 else in_step
+                outcomes = run(
+                    [places[k] for k in chosen], [trainings[k] for k in chosen]
+                )
+                ended |= dict(zip(chosen, outcomes, strict=True))
+        return [ended[k] for k in range(len(places))]
+
+    return train
+
+
+def _caught(train: Train, training: Training) -> Any:
+    try:
+        return train(training)
+    except NonFiniteLoss as error:
+        return error
+
+
+def _in_step(
+    folders: Sequence[Path],
+    trainings: Sequence[Training],
+    name: str,
+    console: Console,
+    way: Way,
+) -> list[Any]:
+    part, steps = trainings[0].part, trainings[0].recipe.steps
+    title = name if part in ("", name) else f"{name} {part}"
+    title = f"{title}, {len(folders)} members"
+    places = Places(
+        [folder / part for folder in folders], folders[0].parent / "together"
+    )
+    with ExitStack() as stack:
+        for place in sorted(places.folders):
+            stack.enter_context(lock(place, wait=True, console=console))
+        show = stack.enter_context(progress(console, title, steps))
+        began = time.monotonic()
+
+        def on_chunk(step: int, metrics: Mapping[str, Any]) -> None:
+            nonlocal began
+            now = time.monotonic()
+            for folder in folders:
+                _spend(folder, (now - began) / len(folders))
+            began = now
+            show(step, metrics)
+
+        how = Together(way.strategy, _chunk(steps), on_chunk)
+        return fit_members(trainings, places, how)
+
+
+def _chunk(steps: int) -> int:
+    return max(steps // _CHUNKS, _SMALLEST)
 
 
 @contextmanager
 def lock(folder: Path, *, wait: bool, console: Console) -> Iterator[None]:
     """Holds `folder` for this process; released by the system even after a kill.
+
+    The file `lock` in it says who holds it and since when (`state.holder`); it stays
+    behind, and says nothing where nobody holds it.
 
     Raises:
       Busy: another process has it and `wait` is False.
@@ -82,23 +203,36 @@ def lock(folder: Path, *, wait: bool, console: Console) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / "lock").open("w")
+        handle = (folder / "lock").open("a")  # what its holder wrote stays
     except OSError as error:
         raise ValueError(
             f"cannot write to {folder} ({error.strerror}): choose another --output"
         ) from error
     with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _taken(handle):
             if not wait:
                 raise Busy(
                     f"{folder} is in use by another ghostjax process: wait for it, or "
                     "give another --output"
-                ) from error
+                )
             console.print(f"waiting for another process that works on {folder.name}")
             fcntl.flock(handle, fcntl.LOCK_EX)
+        handle.truncate(0)
+        handle.write(holder())
+        handle.flush()
         yield
+
+
+def _taken(handle: IO[str]) -> bool:
+    """Whether the lock is ours now; `state_of` of another process holds it for an
+    instant, hence the tries."""
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(_INSTANT)
+    return False
 
 
 def _announce(part: Path, name: str, done: int, steps: int, console: Console) -> None:

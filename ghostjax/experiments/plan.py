@@ -12,16 +12,18 @@ they share are the same. A single experiment is a sweep of one member.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 from ghostjax.config.sections import Config
 from ghostjax.data import Dataset, Partition, fingerprint, load, partition
 from ghostjax.fields import content_hash, static_half
 
-__all__ = ["Member", "STAGES", "Task", "groups", "member", "plan", "renamed"]
+__all__ = ["Member", "STAGES", "Task", "groups", "lay_out", "member", "plan", "renamed"]
 
 STAGES = ("target", "stego", "defense", "measure", "attack", "invert", "row")
 _IDLE = ("name", "device")  # of a config: they change no result
+_UNDEFENDED = {"edge_variables", "cloud_variables", "public_images", "public_labels"}
 _SCHEME = {"perturbed_pairs", "stego_params", "encode"}  # knowledge of how one hides
 
 
@@ -67,10 +69,11 @@ def member(
       find: gives the data set that `config.attacker.public` names, where it names one.
 
     Raises:
-      ValueError: a partition without public or sensitive labels, or an attacker's data
-        set that cannot be loaded.
+      ValueError: a partition without public or sensitive labels, targets that cannot
+        be, or an attacker's data set that cannot be loaded.
     """
     config = renamed(config, dataset)
+    _require_rows(config, len(dataset.test.labels))
     public = None
     if name := config.attacker.public_data:
         public = dataset if name == dataset.name else find(name)
@@ -86,6 +89,72 @@ def member(
     return one._replace(names=_names(one))
 
 
+def lay_out(
+    configs: Sequence[Config],
+    title: Callable[[Config], str] = lambda config: "",
+    data: Dataset | None = None,
+) -> list[Member]:
+    """The members of a sweep, in order; each data set is loaded once.
+
+    Args:
+      configs: one a member.
+      title: what tells a member from the others; goes before its errors.
+      data: takes the place of the data that the configs name.
+
+    Raises:
+      ValueError: no configs, what `member` refuses, or two members with one folder.
+    """
+    if not configs:
+        raise ValueError("the plan has no members: give one experiment at least")
+
+    @cache
+    def loaded(name: str, folder: str, size: tuple[int, ...]) -> Dataset:
+        return load(name, folder=folder, size=size)
+
+    laid: list[Member] = []
+    for config in configs:
+        section = config.data
+        try:
+            dataset = data or loaded(section.name, section.folder, section.size)
+            laid.append(member(config, dataset, lambda name: loaded(name, "", ())))
+        except ValueError as error:
+            name = title(config)
+            raise ValueError(f"{name}: {error}" if name else str(error)) from error
+    _require_folders(laid)
+    return laid
+
+
+def _require_folders(members: Sequence[Member]) -> None:
+    """Refuses members of which one would be taken for another that is finished.
+
+    Folders are named by 32 bits of the hash: of 10,000 members two meet in one plan of
+    a hundred.
+    """
+    hashes: dict[str, str] = {}
+    for one in members:
+        if hashes.setdefault(one.folder, one.hash) != one.hash:
+            raise ValueError(
+                f"two experiments of the plan have one folder, {one.folder}, by "
+                "chance: give their variants a label each, or change a seed"
+            )
+
+
+def _require_rows(config: Config, count: int) -> None:
+    """Refuses rows beyond the `count` test images, and images that are no secrets where
+    the defense hides secrets."""
+    section = config.attacker
+    if config.defense.hides and (section.rows or section.select == "all"):
+        raise ValueError(
+            "the defense hides secrets: attacker.select = 'all' and attacker.rows are "
+            "for defenses that hide nothing"
+        )
+    outside = [row for row in section.rows if not 0 <= row < count]
+    if outside:
+        raise ValueError(
+            f"attacker.rows names image {outside[0]}: the test split has {count} images"
+        )
+
+
 def renamed(config: Config, dataset: Dataset) -> Config:
     """The config with the data set's name where it has another: nothing is measured of
     one data set under the name of another."""
@@ -99,8 +168,9 @@ def plan(members: Sequence[Member]) -> list[Task]:
     """The tasks of all members, each name once, in an order in which they can be done:
     a member's tasks stand together, so that rows appear as soon as they can."""
     tasks: dict[str, Task] = {}
+    half = cache(static_half)  # members share records
     for place, one in enumerate(members):
-        for task in _tasks(place, one):
+        for task in _tasks(place, one, half):
             tasks.setdefault(task.name, task)
     return list(tasks.values())
 
@@ -145,28 +215,32 @@ def _attack_hash(config: Config, public: str, names: Mapping[str, str]) -> str:
 
     Where public images cross the cut as the plain edge sends them, an attacker learns
     the same from them whatever the user's secrets go through, and from secrets of its
-    own wherever they are hidden alike: such defenses share what is trained.
+    own wherever they are hidden alike: such defenses share what is trained. What needs
+    the target's weights and public images alone learns the same behind any defense.
     """
     record = config.defense
     scheme = _SCHEME & {*config.attack.needs, *config.denoise.needs}
     hidden = config.stego if scheme else ""
     defended = names["defense"]
-    if record.sends_plain and not (scheme and (record.perturbs or not record.hides)):
+    if {*config.attack.needs, *config.denoise.needs} <= _UNDEFENDED:
+        defended = content_hash(names["target"], record.cut, config.seed)
+    elif record.sends_plain and not (scheme and (record.perturbs or not record.hides)):
         defended = content_hash(names["target"], record.cut, config.seed, hidden)
     learned = config.attacker, config.attack, config.denoise
     return content_hash(defended, public, *learned)
 
 
-def _tasks(place: int, one: Member) -> Iterator[Task]:
+def _tasks(place: int, one: Member, half: Callable[[Any], Any]) -> Iterator[Task]:
+    """One member's, in order; `half` is `static_half`."""
     config, names = one.config, one.names
     shapes = fingerprint(one.dataset), config.target.network
     cut = *shapes, config.defense.cut
-    hiding = static_half(config.stego) if config.defense.hides else None
-    defended = *cut, static_half(config.defense), hiding, names["target"]
-    learned = static_half(config.attack), static_half(config.denoise)
-    attacked = *defended, *learned, static_half(config.attacker)
+    hiding = half(config.stego) if config.defense.hides else None
+    defended = *cut, half(config.defense), hiding, names["target"]
+    learned = half(config.attack), half(config.denoise)
+    attacked = *defended, *learned, half(config.attacker)
     group = {
-        "target": (*shapes, static_half(config.target)),
+        "target": (*shapes, half(config.target)),
         "stego": (*shapes, hiding),
         "defense": defended,
         "measure": defended,

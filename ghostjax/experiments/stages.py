@@ -7,7 +7,7 @@ Everything that can be refused is refused in `build`, before a file is written.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +19,12 @@ from ghostjax import registry
 from ghostjax.base import Attack, Context, Cut, Defense, Rows, Stego
 from ghostjax.base import Task as DefenseTask
 from ghostjax.config.sections import Config, OwnTarget, TargetRecord
-from ghostjax.data import roles
+from ghostjax.data import Split, roles
 from ghostjax.defenses.plain import Send
 from ghostjax.defenses.records import Plain
 from ghostjax.evaluation import accuracy, hiding, leakage
 from ghostjax.experiments import attacker, parts, results
+from ghostjax.experiments.parts import Way, together
 from ghostjax.experiments.plan import Member
 from ghostjax.fields import traced_half
 from ghostjax.models import chain, zoo
@@ -31,20 +32,18 @@ from ghostjax.models.chain import Chain, Variables
 from ghostjax.own import comes_trained, network_of
 from ghostjax.records import DefenseRecord
 from ghostjax.training.classifier import LabelledImages, classifier
-from ghostjax.training.fit import Train, drive
+from ghostjax.training.fit import Fit
+from ghostjax.training.members import drive_members
 
 __all__ = [
     "Built",
     "Learned",
     "Work",
-    "attack",
     "build",
-    "defense",
     "invert",
+    "learn",
     "measure",
     "row",
-    "stego",
-    "target",
 ]
 
 
@@ -65,6 +64,7 @@ class Learned(NamedTuple):
 
     params: Any
     metrics: Mapping[str, Any]  # {part: {name: [steps]}}
+    seconds: float  # wall time, of members trained together a share of it
 
 
 class Work(NamedTuple):
@@ -72,7 +72,7 @@ class Work(NamedTuple):
 
     member: Member
     built: Built
-    results: Mapping[str, Any]  # name of a task -> its result
+    results: dict[str, Any]  # name of a task -> its result
     parts: Path  # folder of trained parts
     console: Console
     newest: dict[str, tuple[Any, Any]]  # kind -> (key, value), shared by members
@@ -84,10 +84,6 @@ class Work(NamedTuple):
     def folder(self, stage: str) -> Path:
         """Where the stage's training is kept."""
         return self.parts / self.member.names[stage]
-
-    def train(self, stage: str, title: str) -> Train:
-        """Runs trainings of a stage, resumable."""
-        return parts.trainer(self.folder(stage), title, self.console)
 
     def once(self, kind: str, key: Any, make: Callable[[], Any]) -> Any:
         """The value for `key`, made if it is not the newest of its kind."""
@@ -119,9 +115,6 @@ def build(member: Member) -> Built:
         )
     layers = network.build(classes)
     cut = Cut(*chain.cut(layers, config.defense.cut), shape)
-    attacker.require_rows(
-        config.attacker, len(dataset.test.labels), config.defense.hides
-    )
     public = attacker.public_images(
         config.attacker, dataset, config.seed, member.public
     )
@@ -179,50 +172,102 @@ def _require_known(config: Config, needs: tuple[str, ...]) -> None:
             )
 
 
-def target(work: Work) -> Learned:
-    """The trained target network."""
-    section, train = work.member.config.target, work.train("target", "target")
-    key, data = jax.random.key(section.seed), _training_images(work)
-    fitting = work.built.fit_target(key, traced_half(section), data)
-    return Learned(*drive(fitting, train))
+def learn(stage: str, works: Sequence[Work], way: Way) -> list[Learned | Exception]:
+    """What members have learned in a stage, or why they have not.
 
-
-def stego(work: Work) -> Learned:
-    """What the stego method has learned.
-
-    It learns on all training images, so every partition shares it; it is refused where
-    it has learned to hide nothing.
+    Args:
+      stage: "target", "stego", "defense" or "attack".
+      works: of members whose tasks of this stage have one group.
+      way: how several are trained.
     """
-    record, method = work.member.config.stego, work.built.stego
+    began, console = time.monotonic(), works[0].console
+    title = _TITLES[stage](works[0].member.config)
+    folders = [work.folder(stage) for work in works]
+    fits = [_FITS[stage](work) for work in works]
+    ended = drive_members(fits, together(folders, title, console, way))
+    seconds = (time.monotonic() - began) / len(works)
+    learned: list[Learned | Exception] = []
+    for work, outcome in zip(works, ended, strict=True):
+        if isinstance(outcome, Exception):
+            learned.append(outcome)
+            continue
+        one = Learned(*outcome, seconds)
+        learned.append(_refusal(stage, work, one) or one)
+    return learned
+
+
+def _refusal(stage: str, work: Work, learned: Learned) -> ValueError | None:
+    """What is wrong with what was learned: a stego method that hides nothing."""
+    if stage == "stego" and learned.metrics:
+        method, train = work.built.stego, work.member.dataset.train
+        try:
+            hiding.require_hidden(method, learned.params, train)
+        except ValueError as error:
+            return error
+    return None
+
+
+def _target(work: Work) -> Fit:
+    """Trains the target network."""
+    section, data = work.member.config.target, _training_images(work)
+    key = jax.random.key(section.seed)
+    fitting: Fit = work.built.fit_target(key, traced_half(section), data)
+    return fitting
+
+
+def _stego(work: Work) -> Fit:
+    """The stego method learns on all training images, so every partition shares it."""
+    record, images = work.member.config.stego, _training_images(work).images
     key = jax.random.key(record.seed)
-    fitting = method.fit(key, traced_half(record), _training_images(work).images)
-    params, history = drive(fitting, work.train("stego", record.name))
-    if history:
-        hiding.require_hidden(method, params, work.member.dataset.train)
-    return Learned(params, history)
+    return work.built.stego.fit(key, traced_half(record), images)
 
 
-def defense(work: Work) -> Learned:
-    """What the defense has learned."""
-    record = work.member.config.defense
-    fitting = work.built.defense.fit(
-        work.key("defense"), traced_half(record), _task(work)
-    )
-    return Learned(*drive(fitting, work.train("defense", record.name)))
+def _defense(work: Work) -> Fit:
+    record, key = work.member.config.defense, work.key("defense")
+    return work.built.defense.fit(key, traced_half(record), _task(work))
 
 
-def measure(work: Work) -> dict[str, Any]:
-    """Accuracies of the target and of the defense, and how well secrets are hidden."""
+def _attack(work: Work) -> Fit:
+    """What the attacker learns before it sees a target."""
+    return leakage.learning(_scene(work), work.key("attack"))
+
+
+_FITS: Mapping[str, Callable[[Work], Fit]] = {
+    "target": _target,
+    "stego": _stego,
+    "defense": _defense,
+    "attack": _attack,
+}
+_TITLES: Mapping[str, Callable[[Config], str]] = {
+    "target": lambda config: "target",
+    "stego": lambda config: config.stego.name,
+    "defense": lambda config: config.defense.name,
+    "attack": lambda config: config.attack.name,
+}
+
+
+def measure(works: Sequence[Work]) -> list[dict[str, Any]]:
+    """Accuracies of the target and of the defense, and how well secrets are hidden.
+
+    Args:
+      works: of members with one target and one static half of the defense.
+    """
+    answered = zip(works, _clean(works), _secret(works), strict=True)
+    return [_measured(work, clean, secret) for work, clean, secret in answered]
+
+
+def _measured(work: Work, clean: Any, secret: Any) -> dict[str, Any]:
     built, member = work.built, work.member
     params, target = work.result("defense").params, work.folder("target")
     undefended = work.once(
         "undefended",
         (target, member.config.seed, member.partition, built.plain),
-        lambda: _accuracies(work, target, built.plain, _halves(work)),
+        lambda: _undefended(work),
     )
     row = dict(undefended)
     if built.defense != built.plain:
-        row |= _accuracies(work, work.folder("defense"), built.defense, params)
+        known = accuracy.Known(clean, secret)
+        row |= _accuracies(work, built.defense, params, known)
     for name in (x + n for x in ("all", "public", "secret") for n in ("", "_n")):
         row[f"target_accuracy_{name}"] = undefended[f"accuracy_{name}"]
     arrays: dict[str, np.ndarray] = {}
@@ -235,30 +280,32 @@ def measure(work: Work) -> dict[str, Any]:
     return {"row": row, "arrays": arrays}
 
 
-def attack(work: Work) -> leakage.Learned:
-    """What the attacker learns before it sees a target."""
-    config = work.member.config
-    wanted = len(config.attacker.rows) or config.attacker.images
-    work.console.print(f"{config.attack.name}  {wanted} images", highlight=False)
-    train = work.train("attack", config.attack.name)
-    return leakage.learn(_scene(work), work.key("attack"), train)
-
-
-def invert(work: Work) -> leakage.Leakage:
-    """What it gets from the features of the targets."""
-    section, dataset = work.member.config.attacker, work.member.dataset
+def invert(works: Sequence[Work]) -> list[leakage.Leakage]:
+    """What attackers get from the features of the targets."""
+    subjects = [
+        leakage.Subject(
+            scene=_scene(work),
+            learned=work.result("attack"),
+            key=work.key("attack"),
+            targets=attacker.targets(
+                work.member.config.attacker, work.member.dataset.test, _pairs(work)
+            ),
+        )
+        for work in works
+    ]
+    console, first = works[0].console, works[0].member
+    targets = sum(len(subject.targets.labels) for subject in subjects)
+    of = f" of {len(works)} members" if len(works) > 1 else ""
+    console.print(f"{first.config.attack.name}  {targets} images{of}", highlight=False)
     return leakage.measure(
-        _scene(work),
-        work.result("attack"),
-        work.key("attack"),
-        attacker.targets(section, dataset.test, _pairs(work)),
-        dataset.train,
-        say=lambda line: work.console.print(line, highlight=False),
+        subjects,
+        first.dataset.train,
+        say=lambda line: console.print(line, highlight=False),
     )
 
 
 def row(work: Work, folder: Path, began: float) -> None:
-    """Writes what the member has found out."""
+    """Writes what the member has answers out."""
     member, built = work.member, work.built
     config, trained = member.config, work.result("defense")
     measured, inverted = work.result("measure"), work.result("invert")
@@ -333,31 +380,91 @@ def _pairs(work: Work) -> accuracy.Pairs:
     )
 
 
-def _accuracies(
-    work: Work, folder: Path, defense: Defense, params: Any
-) -> dict[str, float]:
-    """How well a defense answers; clean images are asked about once for all
-    partitions."""
-    member, key = work.member, work.key("measure")
-    test, seed = member.dataset.test, member.config.seed
-    clean = work.once(
-        f"clean answers of {defense.name}",
-        (folder, defense, seed),
-        lambda: accuracy.clean_answers(defense, params, key, test.images),
+def _clean(works: Sequence[Work]) -> list[Any]:
+    """How each member's defense answers clean images; asked once for all partitions."""
+    if works[0].built.defense == works[0].built.plain:
+        return [None for _ in works]
+    test, asked = works[0].member.dataset.test, {}
+    for work in works:
+        who = work.result("defense").params, work.key("measure")
+        asked[work.folder("defense")] = who
+    answered = accuracy.clean_answers(
+        works[0].built.defense, list(asked.values()), test.images
     )
+    answers = dict(zip(asked, answered, strict=True))
+    return [answers[work.folder("defense")] for work in works]
+
+
+def _secret(works: Sequence[Work]) -> list[Any]:
+    """How each member's defense answers its secrets."""
+    if works[0].built.defense == works[0].built.plain:
+        return [None for _ in works]
+    return accuracy.secret_answers(
+        works[0].built.defense,
+        [(work.result("defense").params, work.key("measure")) for work in works],
+        [_pairs(work) for work in works],
+        works[0].member.dataset.test.images,
+    )
+
+
+def _undefended(work: Work) -> dict[str, float]:
+    """How well the target answers; clean images are asked about once for all
+    partitions."""
+    member, plain, halves = work.member, work.built.plain, _halves(work)
+    who = [(halves, work.key("measure"))]
+    clean = work.once(
+        "clean answers",
+        (work.folder("target"), plain, member.config.seed),
+        lambda: accuracy.clean_answers(plain, who, member.dataset.test.images)[0],
+    )
+    return _accuracies(work, plain, halves, accuracy.Known(clean))
+
+
+def _accuracies(
+    work: Work, defense: Defense, params: Any, known: accuracy.Known
+) -> dict[str, float]:
+    """How well a defense answers; what is known already is not asked again."""
+    member, test = work.member, work.member.dataset.test
     questions = accuracy.Questions(
         images=test.images,
         labels=test.labels,
         pairs=_pairs(work),
         partition=member.partition,
     )
-    return accuracy.measure(defense, params, key, questions, seed, clean)
+    return accuracy.measure(
+        defense,
+        params,
+        work.key("measure"),
+        questions,
+        member.config.seed,
+        known,
+    )
 
 
 def _scene(work: Work) -> leakage.Scene:
-    """Who attacks whom; made once for the stages of a member, since a generator's
-    pairs and the images on the device are part of it."""
-    return work.once("scene", work.member.names["row"], lambda: _new_scene(work))
+    """Who attacks whom; made once for the stages of a member, since a generator's pairs
+    are part of it."""
+    name = f"scene of {work.member.names['row']}"
+    if name not in work.results:
+        work.results[name] = _new_scene(work)
+    scene: leakage.Scene = work.results[name]
+    return scene
+
+
+def _public_images(work: Work) -> Split:
+    """The attacker's images, on the device."""
+    member, section = work.member, work.member.config.attacker
+    if section.public == "train":
+        images, labels = _training_images(work)
+        return Split(images, labels)  # type: ignore[arg-type]  # on the device
+    seed, other = member.config.seed, member.public
+    data = member.dataset if other is None else other
+
+    def placed() -> Split:
+        public = attacker.public_images(section, member.dataset, seed, other)
+        return Split(*jax.device_put(tuple(public)))
+
+    return work.once("public images", (data.fingerprint, section, seed), placed)
 
 
 def _new_scene(work: Work) -> leakage.Scene:
@@ -365,13 +472,13 @@ def _new_scene(work: Work) -> leakage.Scene:
     assert built.attack is not None  # a member that is not attacked has no scene
     params, task = work.result("defense").params, _task(work)
     hides = built.defense.hides
-    section, dataset = config.attacker, work.member.dataset
+    section = config.attacker
     known = attacker.knowledge(
         task,
         built.stego if hides else None,
         built.defense,
         params,
-        attacker.public_images(section, dataset, config.seed, work.member.public),
+        _public_images(work),
         built.attack.needs,
     )
     return leakage.Scene(

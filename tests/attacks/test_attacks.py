@@ -84,7 +84,7 @@ def named(defense, attack, **changes):
 
 @pytest.mark.parametrize(
     "attack, denoiser",
-    [(Inverse(), NoDenoise()), (Shadow(), NoDenoise()), (NEWTON, Denoise())],
+    [(Inverse(), NoDenoise()), (NEWTON, Denoise())],
 )
 def test_defenses_that_send_public_images_plainly_share_what_attackers_learn(
     attack, denoiser
@@ -101,6 +101,14 @@ def test_defenses_that_send_public_images_plainly_share_what_attackers_learn(
     ]
     assert names[0] == names[1]
     assert len({*names[1:]}) == 4
+
+
+@pytest.mark.parametrize("attack", [NEWTON, Shadow()])
+def test_what_needs_the_targets_weights_alone_is_learned_once(attack):
+    defenses = Plain(), Hide(), Noise(), Noise(level=2.0), Ghost(), Ghost(cut="pool2")
+    names = [named(defense, attack) for defense in defenses]
+    assert len({*names[:5]}) == 1 and names[5] != names[0]
+    assert named(Plain(), attack, target=sections.Target(seed=1)) != names[0]
 
 
 def test_what_attackers_learn_of_secrets_is_shared_where_they_are_hidden_alike():

@@ -16,6 +16,7 @@ from ghostjax.attacks.objective import authors_variation, paper_variation
 from ghostjax.attacks.records import Rmle
 from ghostjax.base import Context, Knowledge, limit, per_target
 from ghostjax.fields import static_half, traced_half
+from ghostjax.training import parallel
 from ghostjax.training.fit import drive
 
 DESCENT = dataclasses.replace(SEARCHES["gd"], steps=60)
@@ -83,6 +84,16 @@ def test_vmap_of_one_image_is_the_batch(name):
 
     together, _ = invert("ReLU1", record)
     np.testing.assert_allclose(jax.vmap(one)(features), together, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["authors", "gauss_newton"])
+def test_targets_on_several_devices_are_as_on_one(name):
+    record = ALIKE[name]
+    wanted, trace = invert("ReLU1", record)
+    with parallel.on_devices(parallel.require(None)):
+        spread, spread_trace = invert("ReLU1", record)
+    np.testing.assert_allclose(spread, wanted, atol=1e-4)
+    np.testing.assert_allclose(spread_trace[:, 0], trace[:, 0], rtol=1e-5)
 
 
 SEVERAL = {  # in the order of targets; every value of a traced field differs

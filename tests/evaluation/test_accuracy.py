@@ -124,11 +124,11 @@ def test_what_hides_nothing_has_no_cover():
 
 
 def test_batches_do_not_change_answers():
-    answers = accuracy.answers(
+    asked = accuracy.Asked((), jax.random.key(0), (np.arange(len(IMAGES)),))
+    (answers,) = accuracy.answers(
         lambda params, key, images: label_of(images),
         lambda params, features: jax.nn.one_hot(features, 4),
-        (),
-        jax.random.key(0),
+        [asked],
         IMAGES,
     )
     np.testing.assert_array_equal(answers, LABELS)

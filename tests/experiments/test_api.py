@@ -113,8 +113,12 @@ def test_a_sweep_runs_every_member_with_them(little, output, tmp_path):
     path, quiet = tmp_path / "sweep.toml", replace(little, attack=NoAttack())
     changes = '[sweep]\n"seed" = [0, 1]\n'
     path.write_text(config.to_toml(quiet) + changes)
-    page = ghostjax.sweep(path, output, quiet=True, defense=quiet.defense)
+    rows = ghostjax.sweep(path, output, quiet=True, defense=quiet.defense)
+    page = Path(rows.schema.metadata[b"page"].decode())
     assert page.exists() and page.parent.name.startswith("own-sweep-")
+    assert rows["seed"].to_pylist() == [0, 1]
+    for row, folder in zip(rows.to_pylist(), rows["folder"].to_pylist(), strict=True):
+        assert {"folder": folder, **read_row(Path(folder))}.items() <= row.items()
     with pytest.raises(ValueError, match="holds 2 experiments: ghostjax.sweep runs"):
         ghostjax.run(path, output)
     same = grid.Sweep("own", ("attack.name",), (little, quiet), ())

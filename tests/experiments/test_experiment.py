@@ -58,7 +58,7 @@ def ghostjax(*words):
 def run_one(experiment, output, console=None):
     """The folder of one experiment, run in this process."""
     runtime.configure()
-    (folder,) = run.run([experiment], output, console or Console(quiet=True))
+    (folder,) = run.run([experiment], output, console or Console(quiet=True)).folders
     return folder
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 import ghostjax
 from ghostjax import cli, config, data, registry
 from ghostjax.experiments import attacker, run
+from ghostjax.experiments import plan as plans
 from ghostjax.experiments.plan import member, plan
 from ghostjax.models import zoo
 from ghostjax.models.layers import Dense, MaxPool
@@ -121,11 +122,10 @@ def test_a_sweep_loads_a_data_set_once(monkeypatch):
         loads.append((name, where["folder"]))
         return stripes(name=name)
 
-    monkeypatch.setattr(run, "load", load)
+    monkeypatch.setattr(plans, "load", load)
     tree = {"data": {"name": "mine", "folder": "pets"}, "attacker": {"public": "yours"}}
     trees = [{**ATTACKED, **tree, "seed": seed} for seed in range(3)]
-    monkeypatch.setattr(run.stages, "build", lambda one: None)
-    members, _ = run._prepared([*map(config.build, trees)], lambda one: "", None)
+    members = plans.lay_out([*map(config.build, trees)])
     assert loads == [("mine", "pets"), ("yours", "")]
     assert len({id(one.dataset) for one in members}) == 1
     assert members[0].public is members[2].public is not None
@@ -177,7 +177,7 @@ def test_folders_of_one_name_are_told_apart_in_a_sweep(tiny, tmp_path, monkeypat
     train, test = own_data.stripes(400, 0), own_data.stripes(100, 1)
     turned = (255 - train[0], train[1][::-1])
     parts = {"a": stripes(train, test), "b": stripes(turned, test)}
-    monkeypatch.setattr(run, "load", lambda name, folder, size: parts[folder])
+    monkeypatch.setattr(plans, "load", lambda name, folder, size: parts[folder])
     tree = tomllib.loads(TINY)
     configs = [
         config.build({**tree, "data": {"name": "stripes", "folder": folder}})
@@ -185,7 +185,7 @@ def test_folders_of_one_name_are_told_apart_in_a_sweep(tiny, tmp_path, monkeypat
     ]
     losses = [
         [json.loads(line)["loss"] for line in path.read_text().splitlines()]
-        for folder in run.run(configs, tmp_path, Console(quiet=True))
+        for folder in run.run(configs, tmp_path, Console(quiet=True)).folders
         for path in [folder / "metrics.jsonl"]
     ]
     assert losses[0] != losses[1]

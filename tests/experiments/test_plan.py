@@ -3,11 +3,13 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import sample
 
 from ghostjax import config
-from ghostjax.experiments.plan import STAGES, groups, member, plan
+from ghostjax.experiments import plan as planning
+from ghostjax.experiments.plan import STAGES, groups, lay_out, member, plan
 
 BASE = {
     "target": {"network": "lenet5"},
@@ -102,10 +104,82 @@ def test_members_that_differ_in_static_values_or_share_another_target_are_not(ch
     assert sum(stage == "defense" for stage, _ in grouped) == 2
 
 
+def configs(*changes):
+    return [config.build(config.merge(BASE, change)) for change in changes]
+
+
+def test_a_sweep_is_laid_out_with_each_data_set_loaded_once(monkeypatch):
+    loaded = []
+
+    def load(name, **keys):
+        loaded.append(name)
+        return DATASET
+
+    monkeypatch.setattr(planning, "load", load)
+    changes = [{"seed": seed, "attacker": {"public": "mnist"}} for seed in (0, 1)]
+    laid = lay_out(configs(*changes))
+    assert loaded == ["digits", "mnist"]
+    assert laid == [
+        member(one, DATASET, lambda name: DATASET) for one in configs(*changes)
+    ]
+    assert lay_out(configs({}), data=DATASET) == members({})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {"gamma": "1:99"}}, "leaves no sensitive label"),
+        ({"attacker": {"select": "all"}}, "for defenses that hide nothing"),
+        (
+            {"defense": {"name": "plain"}, "attacker": {"rows": [0, 400, 10_000]}},
+            "attacker.rows names image",
+        ),
+        ({"data": {"name": "digitz"}}, "did you mean 'digits'"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_members_title(change, message):
+    data = None if "name" in change.get("data", ()) else DATASET
+    with pytest.raises(ValueError, match=message) as caught:
+        lay_out(configs({}, change), lambda config: f"seed {config.seed}", data)
+    assert str(caught.value).startswith("seed 0: ")
+
+
+def test_a_plan_without_members_is_refused():
+    with pytest.raises(ValueError, match="no members"):
+        lay_out([])
+
+
+def test_members_that_would_share_a_folder_by_chance_are_refused(monkeypatch):
+    two = configs({}, {"seed": 1})
+    monkeypatch.setattr(planning.Member, "folder", "digits-01234567")
+    with pytest.raises(ValueError, match="have one folder, digits-01234567"):
+        lay_out(two, data=DATASET)
+    assert len(lay_out([two[0], two[0]], data=DATASET)) == 2  # one experiment
+
+
+def test_a_large_plan_does_once_what_its_members_share(monkeypatch):
+    """40 members of 4 seeds and 10 weights: 4 draws of labels, and a static half for
+    each record that differs."""
+    halves, draws = [], []
+    half, generator = planning.static_half, np.random.default_rng
+    monkeypatch.setattr(planning, "static_half", lambda x: halves.append(x) or half(x))
+    monkeypatch.setattr(
+        np.random, "default_rng", lambda s: draws.append(s) or generator(s)
+    )
+    seeds = range(70_000, 70_004)
+    changes = [{"seed": s, "defense": {"weight": w}} for s in seeds for w in range(10)]
+    laid = lay_out(configs(*changes), data=DATASET)
+    assert draws == list(seeds)
+    tasks = plan(laid)
+    assert stages(tasks)["row"] == 40
+    assert len(halves) == 10 + len(("target", "stego", "attack", "denoise", "attacker"))
+
+
 def test_a_plan_imports_no_jax():
     """Nor do the records, the registry, configs and sweeps."""
     code = (
         "import sys, ghostjax.experiments.plan, ghostjax.registry;"
+        "import ghostjax.experiments.overview, ghostjax.experiments.state;"
         "import ghostjax.config.grid, ghostjax.evaluation.rows, ghostjax.report.folder;"
         "ghostjax.registry.FAMILIES['defense']['ghost'];"
         "assert 'jax' not in sys.modules, 'jax'"

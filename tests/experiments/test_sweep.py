@@ -1,21 +1,28 @@
 """Sweeps: which experiments a file stands for, in which order; running and resuming."""
 
 import csv
+import json
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 import sample
 from rich.console import Console
 
-from ghostjax import config, runtime
+from ghostjax import config, fields, registry, runtime
 from ghostjax.attacks.records import Inverse, Rmle
 from ghostjax.config import grid
 from ghostjax.defenses.records import Plain
-from ghostjax.evaluation import accuracy
+from ghostjax.evaluation import accuracy, columns
 from ghostjax.experiments import comparison, run
+from ghostjax.fields import content_hash
+from ghostjax.records import DefenseRecord
 from ghostjax.report.folder import read_row
 
+TESTS = Path(__file__).parents[1]
 BASE = """
 name = "grid"
 [data]
@@ -230,7 +237,76 @@ def test_steps_that_follow_from_another_axis_tell_nothing(tmp_path):
     assert grid.telling(sweep) == ("seed", "attack.tv_weight")
 
 
+def seeds_of(sweep):
+    return [
+        tuple(grid.value_of(m, key) for key in ("seed", "target.seed", "stego.seed"))
+        for m in sweep.members
+    ]
+
+
+NNS = '[stego]\nname = "nns"\n'
+
+
+def test_seeds_are_all_seeds_that_a_member_has(tmp_path):
+    sweep = load(
+        tmp_path,
+        """
+        [sweep]
+        seeds = [4, 5]
+        stego = [{name = "nns", epochs = 1}, {name = "lsb"}]
+        """,
+    )
+    assert seeds_of(sweep) == [(4, 4, 4), (4, 4, 0), (5, 5, 5), (5, 5, 0)]
+    assert grid.telling(sweep) == ("seed", "stego.name")  # the others follow
+    assert tuple(map(config.build, sweep.trees)) == sweep.members
+    assert "stego.seed" in sweep.keys and "seeds" not in sweep.keys
+
+
+def test_seeds_add_no_key_to_a_member(tmp_path):
+    (member,) = load(tmp_path, NNS + "[sweep]\nseeds = [0]").members
+    plain = load(tmp_path, NNS).members[0]
+    assert member == plain and content_hash(member) == content_hash(plain)
+
+
+def test_a_seed_varies_one_thing_each(tmp_path):
+    for key, place in {"seed": 0, "target.seed": 1, "stego.seed": 2}.items():
+        sweep = load(tmp_path, NNS + f'[sweep]\n"{key}" = [0, 1]')
+        varied = [0, 0, 0]
+        varied[place] = 1
+        assert seeds_of(sweep) == [(0, 0, 0), tuple(varied)]
+        assert grid.telling(sweep) == (key,)
+
+
+def test_seeds_stand_where_any_key_does(tmp_path):
+    text = '[sweep]\n"*" = [{seeds = 1, attack.steps = 6}, {seeds = 2}]'
+    assert seeds_of(load(tmp_path, text)) == [(1, 1, 0), (2, 2, 0)]
+    text = '[[variants]]\nseeds = 3\nlabel = "all"\n[[variants]]\nlabel = "none"'
+    assert seeds_of(load(tmp_path, text)) == [(3, 3, 0), (0, 0, 0)]
+    text = f'{NNS}[[variants]]\nlabel = "own"\nsweep.seeds = [7, 8]'
+    assert seeds_of(load(tmp_path, text)) == [(7, 7, 7), (8, 8, 8)]
+
+
+def test_the_seeds_of_a_users_own_record_follow_too(tmp_path, monkeypatch):
+    family = registry.FAMILIES["defense"]
+    monkeypatch.setattr(family, "_rows", {name: family[name] for name in family})
+    registry.add("defense", Seeded, "nowhere:seeded")
+    sweep = load(tmp_path, '[sweep]\nseeds = [3]\ndefense.name = ["seeded"]')
+    assert sweep.members[0].defense == Seeded(cut="conv1", draw=3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeded(DefenseRecord):
+    name: Literal["seeded"] = "seeded"
+    draw: int = fields.seed(0)
+
+
 REFUSED = {
+    "seeds and a seed": (
+        '[sweep]\nseeds = [0, 1]\n"target.seed" = [5, 6]',
+        "seeds and target.seed are both varied: seeds stands for seed, target.seed;",
+    ),
+    "half a seed": ("[sweep]\nseeds = [0.5]", "seed = 0.5: give a whole number"),
+    "seeds without a sweep": ("seeds = 3", "unknown key 'seeds': did you mean 'seed'"),
     "variant's axis": (
         "[[variants]]\nsweep.seed = 3",
         "seed = 3: give a list of its values",
@@ -276,7 +352,7 @@ def test_config_load_names_the_way_to_run_a_sweep(tmp_path):
 
 
 def run_one(member, output):
-    (folder,) = run.run([member], output, Console(quiet=True))
+    (folder,) = run.run([member], output, Console(quiet=True)).folders
     return folder
 
 
@@ -326,12 +402,24 @@ def test_a_sweep_compares_its_members_in_order(ran):
     rows = list(csv.DictReader(comparison.read_text().splitlines()))
     told = [(float(row["defense.level"]), int(row["seed"])) for row in rows]
     assert told == [(m.defense.level, m.seed) for m in found.members]
-    *_, head, a, b, c, d = (x.split() for x in printed.splitlines() if x)
-    assert head[:2] == ["defense.level", "seed"]
-    assert [line[:2] for line in (a, b, c, d)] == [
-        ["0", "0"], ["0", "1"], ["4", "0"], ["4", "1"]
-    ]  # fmt: skip
-    assert f"{float(rows[3]['accuracy_all']):.2f}" == d[2]
+    *_, head, quiet, loud, said = (x for x in printed.splitlines() if x)
+    assert head.split()[:3] == ["defense.level", "seeds", "(n)"]
+    assert [line.split()[:2] for line in (quiet, loud)] == [["0", "2"], ["4", "2"]]
+    accuracies = [float(row["accuracy_all"]) for row in rows[2:]]
+    assert loud.split()[2:4] == [f"{np.mean(accuracies):.2f}", "±"]
+    assert "n = 2 runs that differ only in the seed" in said
+    assert "target.seed did not vary with it: all have the same trained target" in said
+
+
+def test_every_column_of_a_row_is_documented_and_no_other(ran):
+    _, output, _ = ran
+    golden = json.loads((TESTS / "golden" / "rows.json").read_text())
+    seen = {"folder": None}
+    for row in (*golden.values(), *map(read_row, folders(output))):
+        seen |= row if "data" in row else {}  # not those of a partition's walk
+    assert [name for name in seen if columns.find(name) is None] == []
+    used = {columns.find(name) for name in seen}
+    assert [line.name for line in columns.COLUMNS if line not in used] == []
 
 
 def test_results_show_secrets_and_what_is_read_out_where_there_are_any(tmp_path):
@@ -375,7 +463,7 @@ def test_accuracies_are_measured_once_for_what_shares_them(ran, monkeypatch):
 
     counted("measure")
     counted("clean_answers")
-    folders_ = run.run(found.members, output, Console(quiet=True))
+    folders_ = run.run(found.members, output, Console(quiet=True)).folders
     both = ("plain", "noise")
     assert [c for c in called if c[0] == "measure"] == [
         ("measure", n) for n in both * 2
