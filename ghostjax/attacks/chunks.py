@@ -8,16 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ghostjax import runtime
 from ghostjax.base import Attack, Features, Inversion, Key, per_target
 from ghostjax.fields import Hyper
+from ghostjax.training import parallel
 
 __all__ = ["CHUNK", "in_chunks", "require_finite"]
 
-CHUNK = 256  # targets inverted at once
+CHUNK = 256  # targets inverted at once on a CPU
+_WIDE = 2048  # on every accelerator; halved where that does not fit
 
 
 def in_chunks(
-    attack: Attack, at_once: int = CHUNK, say: Callable[[str], None] = print
+    attack: Attack, at_once: int | None = None, say: Callable[[str], None] = print
 ) -> Attack:
     """`attack` with at most `at_once` targets in memory.
 
@@ -26,7 +29,8 @@ def in_chunks(
 
     Args:
       attack: any; its `invert` treats targets independently of each other.
-      at_once: how many targets, at least 1.
+      at_once: how many targets, at least 1; None: 256 on a CPU, 2048 on each device
+        of `parallel.now()` elsewhere.
       say: a sink for lines.
 
     Returns:
@@ -42,7 +46,8 @@ def in_chunks(
         require_finite(features)
         count = len(features)
         hyper = per_target(hyper, count)
-        done, start, now = [], 0, at_once
+        usual = CHUNK if runtime.on_cpu() else _WIDE * max(len(parallel.now()), 1)
+        done, start, now = [], 0, at_once or usual
         while start < count:
             end = min(start + now, count)
             arguments = features[start:end], _rows(hyper, start, end)

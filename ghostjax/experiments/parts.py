@@ -9,6 +9,7 @@ import fcntl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from math import ceil
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -19,7 +20,7 @@ from rich.console import Console
 from ghostjax import files
 from ghostjax.experiments.progress import progress
 from ghostjax.experiments.state import holder
-from ghostjax.training import checkpoint
+from ghostjax.training import checkpoint, members, parallel
 from ghostjax.training.fit import (
     NonFiniteLoss,
     Train,
@@ -93,7 +94,7 @@ class Way(NamedTuple):
     """How the trainings of a group's members are run."""
 
     strategy: Strategy
-    at_once: int  # members, at most
+    at_once: int | None  # members, at most; None: as many as fit the device's memory
 
 
 def together(
@@ -135,7 +136,7 @@ def together(
         ended: dict[int, Any] = {}
         for lone in (True, False):
             mine = [k for k in range(len(places)) if begun[k] == lone]
-            size = 1 if lone else way.at_once
+            size = 1 if lone else _size(trainings[0], len(mine), way)
             for start in range(0, len(mine), size):
                 chosen = mine[start : start + size]
                 run = one_by_one if len(chosen) == 1 else in_step
@@ -146,6 +147,21 @@ def together(
         return [ended[k] for k in range(len(places))]
 
     return train
+
+
+_FIXED, _MOST = 16, 64  # members in step where memory is not known, and at most
+
+
+def _size(training: Training, count: int, way: Way) -> int:
+    """Members in step: in equal shares, so that few numbers of them are compiled."""
+    devices, limit = max(len(parallel.now()), 1), parallel.memory()
+    if way.at_once is not None:
+        most = way.at_once
+    elif limit is None:
+        most = _FIXED
+    else:
+        most = devices * min(members.most(training, way.strategy, limit), _MOST)
+    return max(1, ceil(count / ceil(count / most)))
 
 
 def _caught(train: Train, training: Training) -> Any:

@@ -23,6 +23,7 @@ __all__ = [
     "about",
     "join",
     "mapped",
+    "memory",
     "now",
     "on_devices",
     "one_device",
@@ -69,6 +70,13 @@ _DEVICES: ContextVar[Devices] = ContextVar("devices", default=())
 def now() -> Devices:
     """What is spread is spread over these; () on one device."""
     return _DEVICES.get()
+
+
+def memory() -> int | None:
+    """Bytes that a device gives this process; None where it does not say, as CPUs."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    limit = stats.get("bytes_limit")
+    return None if limit is None else int(limit)
 
 
 @contextmanager

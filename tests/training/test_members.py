@@ -13,6 +13,7 @@ from ghostjax.training.members import (
     alike,
     drive_members,
     fit_members,
+    most,
 )
 from ghostjax.training.strategies import STRATEGIES
 
@@ -145,6 +146,13 @@ def test_fits_advance_together_and_each_to_its_own_end():
         params, history = drive(fitting(seed, steps))
         assert list(ended[1]) == list(history) == ["first", "second"]
         jax.tree.map(np.testing.assert_array_equal, ended[0], params)
+
+
+def test_as_many_members_fit_as_memory_says():
+    one = training(0)
+    few, many = (most(one, "vmap", limit) for limit in (20_000, 200_000))
+    assert 1 <= few < many
+    assert most(one, "vmap", 1) == 1
 
 
 def test_only_equal_programs_with_equal_shared_arrays_are_advanced_in_step():
