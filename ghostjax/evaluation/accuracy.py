@@ -20,6 +20,7 @@ from ghostjax.data.partition import Partition, roles
 from ghostjax.evaluation.rows import uses_secret
 from ghostjax.pixels import as_float
 from ghostjax.stego.pairs import least_overlap
+from ghostjax.training import parallel
 from ghostjax.training.members import paired
 
 __all__ = [
@@ -268,6 +269,8 @@ def _alone(
     asked: Asked,
     images: np.ndarray,
 ) -> np.ndarray:
+    if parallel.now():
+        return _alone_spread(_Spread(encode, answer), asked, images)
     labels = []
     for part in batches(len(asked.rows[0]), _BATCH):
         some = [images[rows[part.rows]] for rows in asked.rows]
@@ -275,6 +278,37 @@ def _alone(
         predicted = _predict(encode, answer, asked.params, batch_key, *some)
         labels.append(np.asarray(predicted)[: part.count])
     return np.concatenate(labels)
+
+
+def _alone_spread(ask: "_Spread", asked: Asked, images: np.ndarray) -> np.ndarray:
+    """`_alone` on several devices, each of which is asked about a batch."""
+    devices, labels = parallel.now(), []
+    params = parallel.replicate(asked.params, devices)
+    mapped = parallel.mapped(ask, (0, 0, 0), devices)
+    parts = batches(len(asked.rows[0]), _BATCH)
+    for start in range(0, len(parts), len(devices)):
+        some = parts[start : start + len(devices)]
+        keys = _keys([jax.random.fold_in(asked.key, part.start) for part in some])
+        shown = tuple(
+            images[rows[np.stack([part.rows for part in some])]] for rows in asked.rows
+        )
+        key, pictures = parallel.spread((keys, shown), devices)
+        predicted = parallel.join(mapped(params, key, pictures), len(some))
+        for part, line in zip(some, predicted, strict=True):
+            labels.append(line[: part.count])
+    return np.concatenate(labels)
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """`_predict` on one of several devices; equal ones share a program."""
+
+    encode: Callable[..., Array]
+    answer: Callable[..., Array]
+
+    def __call__(self, params: Params, key: Key, images: tuple[Any, ...]) -> Array:
+        (one_key,), shown = key, (image[0] for image in images)
+        return _predict(self.encode, self.answer, params, one_key, *shown)[None]
 
 
 def _differ_in_scalars(params: Sequence[Params]) -> bool:
