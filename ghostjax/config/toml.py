@@ -16,6 +16,7 @@ import dataclasses
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -196,11 +197,16 @@ def _presets(cls: type[Record] | None) -> Mapping[str, Mapping[str, Any]]:
     return PRESETS if cls is not None and issubclass(cls, Search) else {}
 
 
+@cache
+def _hints(cls: type[Record]) -> Mapping[str, Any]:
+    return get_type_hints(cls)
+
+
 def _values(
     cls: type[Record], tree: Mapping[str, Any], section: str = ""
 ) -> dict[str, Any]:
     """Field -> value, of those fields of a record that a table states."""
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     known = {field.name: field for field in dataclasses.fields(cls)}
     values: dict[str, Any] = {}
     for key, value in tree.items():
