@@ -198,7 +198,7 @@ def _presets(cls: type[Record] | None) -> Mapping[str, Mapping[str, Any]]:
 
 
 @cache
-def _hints(cls: type[Record]) -> Mapping[str, Any]:
+def _hints(cls: Any) -> Mapping[str, Any]:
     return get_type_hints(cls)
 
 
@@ -206,7 +206,8 @@ def _values(
     cls: type[Record], tree: Mapping[str, Any], section: str = ""
 ) -> dict[str, Any]:
     """Field -> value, of those fields of a record that a table states."""
-    hints = _hints(cls)
+    form: Any = cls  # mypy takes a `type[...]` for unhashable
+    hints = _hints(form)
     known = {field.name: field for field in dataclasses.fields(cls)}
     values: dict[str, Any] = {}
     for key, value in tree.items():

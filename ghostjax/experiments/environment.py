@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def describe() -> dict[str, str]:
     }
 
 
+@cache
 def version(package: str) -> str:
     """The installed version, or "missing"."""
     try:
@@ -42,6 +44,7 @@ def version(package: str) -> str:
         return "missing"
 
 
+@cache  # of the code that this process has loaded
 def git_state() -> str:
     """Commit of the package's checkout, "+changes" if dirty; "" outside a checkout."""
     folder = Path(__file__).parent

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ghostjax import files
 from ghostjax.report.tables import Table
 
-__all__ = ["chart", "heading", "page", "paragraph", "picture", "table"]
+__all__ = ["chart", "drawn", "heading", "page", "paragraph", "picture", "table"]
 
 
 def page(title: str, body: Sequence[str]) -> str:
@@ -56,10 +56,16 @@ def table(shown: Table) -> str:
 
 def chart(figure: Figure, path: Path, name: str, caption: str) -> str:
     """A chart as HTML, also saved as a PNG at `path`."""
+    png = drawn(figure)
+    files.write_bytes(path, png)
+    return picture(png, name, caption)
+
+
+def drawn(figure: Figure) -> bytes:
+    """A chart as the content of a PNG file."""
     png = BytesIO()
     figure.savefig(png, dpi=160, format="png")
-    files.write_bytes(path, png.getvalue())
-    return picture(png.getvalue(), name, caption)
+    return png.getvalue()
 
 
 def picture(png: bytes, name: str, caption: str, kind: str = "chart") -> str:

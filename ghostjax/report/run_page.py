@@ -9,6 +9,7 @@ under "other". Imports no jax.
 import html
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from ghostjax import files
@@ -92,8 +93,20 @@ _PANEL = (
 def _training(folder: Path) -> list[str]:
     """The curves of metrics.jsonl; a line torn by a kill is skipped and counted."""
     path = folder / "metrics.jsonl"
+    png, torn = _curves(files.read_text(path) if path.is_file() else "")
+    if png is None:
+        return []
+    caption = f"Unreadable lines of metrics.jsonl, skipped: {torn}." if torn else ""
+    (folder / "pictures").mkdir(exist_ok=True)
+    files.write_bytes(folder / "pictures" / "training.png", png)
+    return ["<h2>Training</h2>", page.picture(png, "Training curves", caption)]
+
+
+@lru_cache(maxsize=8)  # members of a sweep share trainings; a chart takes 0.4 s
+def _curves(text: str) -> tuple[bytes | None, int]:
+    """The chart of metrics.jsonl, and how many lines of it are torn."""
     records, torn = [], 0
-    for line in files.read_text(path).splitlines() if path.is_file() else ():
+    for line in text.splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
@@ -101,15 +114,7 @@ def _training(folder: Path) -> list[str]:
             continue
         records.append(record)
     figure = panels.training(records)
-    if figure is None:
-        return []
-    caption = f"Unreadable lines of metrics.jsonl, skipped: {torn}." if torn else ""
-    (folder / "pictures").mkdir(exist_ok=True)
-    picture = folder / "pictures" / "training.png"
-    return [
-        "<h2>Training</h2>",
-        page.chart(figure, picture, "Training curves", caption),
-    ]
+    return (None if figure is None else page.drawn(figure)), torn
 
 
 def _environment(folder: Path) -> list[str]:
