@@ -34,7 +34,8 @@ that is named itself does not stand on its package's floor."""
 WITHOUT_JAX = ["config", "data", "report", "registry", "records", "fields", "files"] + [
     "names", "cli", "attacks.records", "defenses.records", "stego.records",
     "evaluation.rows", "evaluation.intervals", "experiments.plan",
-    "experiments.device",
+    "evaluation.columns", "experiments.device", "experiments.overview",
+    "experiments.state", "experiments.ways", "training.strategies",
 ]  # fmt: skip
 ROOMS = {"models", "data", "training", "stego", "defenses", "attacks", "evaluation"} | {
     "config", "experiments", "report", "testing",
