@@ -67,6 +67,7 @@ def small_run(tmp_path_factory):
     return done.stdout, json.loads(output.read_text())
 
 
+@pytest.mark.science
 def test_every_section_has_rows_with_a_unit_and_a_share_that_can_be(small_run):
     printed, whole = small_run
     assert set(whole) == {"environment", "size", "budget_seconds", "limits", "sections"}
@@ -88,6 +89,7 @@ def test_every_section_has_rows_with_a_unit_and_a_share_that_can_be(small_run):
     assert {"copy", "float32 highest", "bfloat16"} == set(whole["limits"])
 
 
+@pytest.mark.science
 def test_throughput_is_told_as_a_share_of_a_limit(small_run):
     rows = [r for s in small_run[1]["sections"].values() for r in s["rows"]]
     rates = [r for r in rows if r["unit"] in ("images/s", "image-steps/s")]
@@ -97,11 +99,13 @@ def test_throughput_is_told_as_a_share_of_a_limit(small_run):
         assert row["low"] <= row["value"] <= row["high"]
 
 
+@pytest.mark.science
 def test_both_forms_of_a_program_agree(small_run):
     rows = small_run[1]["sections"]["agreement"]["rows"]
     assert rows and all(row["note"].startswith("agrees") for row in rows), rows
 
 
+@pytest.mark.science
 def test_a_filled_cache_compiles_nothing(small_run):
     rows = small_run[1]["sections"]["programs"]["rows"]
     compiled = [r["value"] for r in rows if r["figure"] == "programs compiled"]
