@@ -318,6 +318,9 @@ class Attack(NamedTuple):
     keyless: bool = False
     """Whether `invert` reads no key: the targets of several experiments are then
     inverted in one call, each as it would be alone."""
+    bitwise: bool = False
+    """Whether on a CPU a target's bits are the same in every batch of 8 and more; else
+    the targets of each experiment are inverted apart there."""
 
 
 def limit(knowledge: Knowledge, needs: tuple[str, ...]) -> Knowledge:

@@ -102,6 +102,7 @@ def rmle(cut: Cut, record: Rmle, context: Context) -> Attack:
         invert=invert,
         combine=observe.average_known_zeros if record.known_zeros else average,
         keyless=True,
+        bitwise=SOLVERS[record.solver].bitwise,
     )
 
 

@@ -66,6 +66,9 @@ class Solver(NamedTuple):
     """`step(choices, problem, z, state) -> (E at z [B], next z, next state)`."""
     patience: int
     """Steps without progress after which an image has converged."""
+    bitwise: bool = False
+    """Whether on a CPU an image's bits are the same in every batch of 8 and more: sums
+    over pixels are not."""
 
 
 def _gd_init(choices: Choices, z: Array) -> Any:
@@ -215,7 +218,7 @@ def _dot(a: Array, b: Array) -> Array:
 
 
 SOLVERS: dict[str, Solver] = {
-    "gd": Solver(_gd_init, _gd_step, 100),
+    "gd": Solver(_gd_init, _gd_step, 100, bitwise=True),
     "lbfgs": Solver(_lbfgs_init, _lbfgs_step, 5),
     "gauss_newton": Solver(_newton_init, _newton_step, 5),
 }

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ghostjax import runtime
 from ghostjax.attacks.chunks import in_chunks
 from ghostjax.attacks.extract import extract
 from ghostjax.base import (
@@ -133,7 +134,8 @@ def measure(
     """Attacks the features of many targets.
 
     Subjects whose attack is the same, has learned the same and reads no key are
-    attacked in one call, each target as it would be alone: to the bit on a CPU.
+    attacked in one call, each target as it would be alone: on a CPU to the bit, where
+    an attack that is not `bitwise` has a call for each subject.
 
     Args:
       subjects: what is attacked; `attack.combine` makes one of a target's queries.
@@ -207,6 +209,8 @@ def _joint(subjects: Sequence[Subject]) -> list[list[int]]:
 def _alike(one: Subject, other: Subject) -> bool:
     mine, theirs = one.scene, other.scene
     if not (mine.attack == theirs.attack and mine.attack.keyless):
+        return False
+    if runtime.on_cpu() and not mine.attack.bitwise:
         return False
     if min(len(subject.targets.labels) for subject in (one, other)) < _FEWEST:
         return False

@@ -118,7 +118,9 @@ def together(
     def in_step(places: Sequence[int], trainings: Sequence[Training]) -> list[Any]:
         some = [folders[place] for place in places]
         try:
-            return _in_step(some, trainings, name, console, way)
+            ended = _in_step(some, trainings, name, console, way)
+            # None: another process has begun some meanwhile.
+            return train(places, trainings) if ended is None else ended
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) or len(places) == 1:
                 raise
@@ -177,7 +179,8 @@ def _in_step(
     name: str,
     console: Console,
     way: Way,
-) -> list[Any]:
+) -> list[Any] | None:
+    """What each has ended in; None: nothing, as one has begun to be trained alone."""
     part, steps = trainings[0].part, trainings[0].recipe.steps
     title = name if part in ("", name) else f"{name} {part}"
     title = f"{title}, {len(folders)} members"
@@ -187,6 +190,8 @@ def _in_step(
     with ExitStack() as stack:
         for place in sorted(places.folders):
             stack.enter_context(lock(place, wait=True, console=console))
+        if any(checkpoint.latest(place) for place in places.folders):
+            return None
         show = stack.enter_context(progress(console, title, steps))
         began = time.monotonic()
 

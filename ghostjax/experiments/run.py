@@ -32,7 +32,6 @@ __all__ = ["Telling", "Title", "run"]
 Title = Callable[[Config], str]
 _USUAL = Ways()
 _WAVE = 64  # members whose results are held at once
-_AT_ONCE = 16  # members trained in step where nothing else is said
 _LEARNING = ("target", "stego", "defense", "attack")
 
 
@@ -106,6 +105,7 @@ class _Session:
         self._results: dict[str, Any] = {}  # name of a task -> its result
         self._newest: dict[str, Any] = {}
         self._failures: dict[int, BaseException | str] = {}
+        self._notes: dict[int, state.Failure | None] = {}  # before this run
         self._began, self._done = time.time(), 0
 
     def run(self) -> Outcome:
@@ -120,7 +120,9 @@ class _Session:
             self._forget(todo + busy)
             self._say_left(len(pending))
         for place in busy:
-            self._run_wave([place], wait=True)
+            if place not in self._failures:
+                self._run_wave([place], wait=True)
+                self._forget(busy)
         return self._outcome()
 
     def _train_apart(self, pending: Sequence[int]) -> None:
@@ -139,7 +141,7 @@ class _Session:
                 self._say(f"already finished: {folder}")
                 self.finished(folder)
                 continue
-            before = state.read_error(folder)
+            before = self._notes[place] = state.read_error(folder)
             if before and not self.ways.retry_failed and len(self._members) > 1:
                 self._failures[place] = (
                     f"{before.error} (before; --retry-failed runs it again)"
@@ -200,6 +202,10 @@ class _Session:
                 if (folder / "row.parquet").exists():  # meanwhile
                     self.finished(folder)
                     continue
+                note = state.read_error(folder)
+                if note and note != self._notes[place] and not alone:  # meanwhile
+                    self._failures[place] = note.error
+                    continue
                 state.clear_error(folder)
                 config = self._members[place].config
                 files.write_text(folder / "config.toml", to_toml(config))
@@ -247,8 +253,7 @@ class _Session:
         works = [self._at_work(place) for place in places]
         try:
             if stage in _LEARNING:
-                at_once = self.ways.at_once or _AT_ONCE
-                way = parts.Way(self._strategy(), at_once)
+                way = parts.Way(self._strategy(), self.ways.at_once)
                 outcomes: Sequence[Any] = stages.learn(stage, works, way)
             else:
                 outcomes = _TOGETHER[stage](works)
@@ -266,14 +271,14 @@ class _Session:
 
     def _fail(self, stage: str, name: str, error: Exception) -> None:
         """Notes what the members that want a task's result have failed with."""
-        if len(self._members) == 1:
-            raise error
         for place, one in enumerate(self._members):
             if one.names.get(stage) == name and place not in self._failures:
                 folder = self._output / one.folder
-                if folder.is_dir():
-                    state.write_error(folder, stage, error)
+                folder.mkdir(parents=True, exist_ok=True)
+                state.write_error(folder, stage, error)
                 self._failures[place] = error
+        if len(self._members) == 1:
+            raise error
 
     @contextmanager
     def _noted(self, stage: str, places: Sequence[int]) -> Iterator[None]:
