@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ghostjax import config, data, registry
 from ghostjax.defenses import generator
-from ghostjax.evaluation import accuracy
+from ghostjax.evaluation import answers
 from ghostjax.experiments import run
 from ghostjax.models import zoo
 from ghostjax.models.layers import Conv, Dense, MaxPool, Relu
@@ -112,7 +112,7 @@ def _small():
         toy = zoo.Network(build=network, image_shape=SHAPE, classes=len(NAMES))
         patch.setattr(registry.NETWORKS, "_rows", {**registry.NETWORKS, "toy": toy})
         patch.setattr(generator, "_BLOCKS", 1)
-        patch.setattr(accuracy, "_BATCH", 64)
+        patch.setattr(answers, "BATCH", 64)
         yield
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from ghostjax.base import Defense, Images, Params, Stego
 from ghostjax.data import Split
 from ghostjax.evaluation import metrics
-from ghostjax.evaluation.accuracy import Pairs, batches
+from ghostjax.evaluation.accuracy import Pairs
+from ghostjax.evaluation.answers import batches
 from ghostjax.pixels import as_bytes, as_float
 
 __all__ = ["Hider", "Hiding", "hidden", "mean_image", "measure", "require_hidden"]

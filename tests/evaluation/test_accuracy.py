@@ -9,7 +9,6 @@ from ghostjax.base import Defense
 from ghostjax.data import Partition
 from ghostjax.evaluation import accuracy
 from ghostjax.stego.pairs import least_overlap
-from ghostjax.training import parallel
 
 PARTITION = Partition(sensitive=(1, 3), public=(0, 2))
 LABELS = np.repeat(np.arange(4), [300, 100, 350, 60]).astype(np.int32)
@@ -122,59 +121,6 @@ def test_what_hides_nothing_has_no_cover():
     defense = answering(lambda label: label, lambda label: label)
     measured = measure(defense._replace(hide=None))
     assert "control_cover_only" not in measured and "uses_secret" not in measured
-
-
-def test_batches_do_not_change_answers():
-    asked = accuracy.Asked((), jax.random.key(0), (np.arange(len(IMAGES)),))
-    (answers,) = accuracy.answers(
-        lambda params, key, images: label_of(images),
-        lambda params, features: jax.nn.one_hot(features, 4),
-        [asked],
-        IMAGES,
-    )
-    np.testing.assert_array_equal(answers, LABELS)
-
-
-def test_batches_on_several_devices_are_answered_as_on_one(monkeypatch):
-    monkeypatch.setattr(accuracy, "_BATCH", 16)
-
-    def noisy(params, key, images):
-        return label_of(images) + jax.random.randint(key, (len(images),), 0, 3)
-
-    def answer(params, features):
-        return jax.nn.one_hot(features, 8)
-
-    rows = (np.arange(len(IMAGES)),)
-    asked = [accuracy.Asked((), jax.random.key(seed), rows) for seed in range(2)]
-    wanted = accuracy.answers(noisy, answer, asked, IMAGES)
-    with parallel.on_devices(parallel.require(None)):
-        spread = accuracy.answers(noisy, answer, asked, IMAGES)
-    np.testing.assert_array_equal(spread, wanted)
-    assert not np.array_equal(*wanted)
-
-
-def test_members_that_differ_in_scalars_are_asked_together_and_answer_as_alone():
-    def sent(params, key, images):  # what is common costs most: it is computed once
-        pixels = images.reshape(len(images), -1)
-        common = jnp.tanh(pixels @ params["weights"])
-        return common + params["level"] * jax.random.normal(key, common.shape)
-
-    def answer(params, features):
-        return features[:, :4]
-
-    weights = np.random.default_rng(0).normal(size=(IMAGES[0].size, 64))
-    weights, key = np.float32(weights), jax.random.key(0)
-    rows = (np.arange(len(IMAGES)),)
-    asked = [
-        accuracy.Asked({"weights": weights, "level": np.float32(level)}, key, rows)
-        for level in (0.0, 0.5, 3.0)
-    ]
-    parts = accuracy._parts(sent, answer, asked, IMAGES)
-    assert [len(part.asked) for part in parts] == [3]
-    together = accuracy.answers(sent, answer, asked, IMAGES)
-    alone = [accuracy.answers(sent, answer, [one], IMAGES)[0] for one in asked]
-    np.testing.assert_array_equal(together, alone)
-    assert not np.array_equal(together[0], together[2])
 
 
 def test_accuracies_of_a_noisy_defense_are_means_over_its_draws():

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from ghostjax import config, data, registry
-from ghostjax.evaluation import accuracy
+from ghostjax.evaluation import answers
 from ghostjax.experiments import plan, run
 from ghostjax.experiments.run import Telling
 from ghostjax.experiments.ways import Ways
@@ -43,7 +43,7 @@ def registered():
     toy = zoo.Network(build=network, image_shape=probes.SHAPE, classes=len(NAMES))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry.NETWORKS, "_rows", {**registry.NETWORKS, "toy": toy})
-        patch.setattr(accuracy, "_BATCH", 64)
+        patch.setattr(answers, "BATCH", 64)
         yield
 
 
