@@ -113,7 +113,7 @@ def _add_runs(commands: Any) -> argparse.ArgumentParser:
         cut.add_argument(option, type=float, metavar="X", help=what)
     status = commands.add_parser(
         "status",
-        help="which members of a sweep are done, running, failed or missing",
+        help="which members of a sweep are done, running, begun, failed or missing",
         description="Reads the output folder of a run of CONFIG, which may go on at "
         "the same time. Keys can be overridden as they were for run.",
     )
@@ -257,17 +257,23 @@ def override_all(base: grid.Sweep, words: Sequence[str]) -> grid.Sweep:
     """The sweep with the words laid over every member.
 
     Raises:
-      ValueError: a word for what the sweep itself varies, or members made equal; what
-        `override` refuses.
+      ValueError: a word for what the sweep itself varies, `seeds` with all that it
+        stands for included, or members made equal; what `override` refuses.
     """
-    for key in _stated(words):
-        if key in base.keys:
-            raise ValueError(f"--{key}: the config sweeps over {key}: change it there")
+    _require_free(words, base)
     if not words:
         return base
-    trees = tuple(override(tree, words) for tree in base.trees)
+    trees = [override(tree, words) for tree in base.trees]
     members = [config.build(tree, _WHERE) for tree in trees]
-    return base._replace(members=grid.distinct(members, base.keys), trees=trees)
+    changed = grid.changed(base, members, trees)
+    _require_free(words, changed)  # seeds of records that came in are varied too
+    return changed
+
+
+def _require_free(words: Sequence[str], sweep: grid.Sweep) -> None:
+    for key in _stated(words):
+        if key in sweep.keys:
+            raise ValueError(f"--{key}: the config sweeps over {key}: change it there")
 
 
 def override(tree: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:

@@ -268,7 +268,7 @@ def test_a_dry_run_and_a_status_take_overrides_and_write_nothing(tmp_path, capsy
     assert "defense.level 0.5 1" in printed
     assert cli.main(["status", str(path), *words]) == 0
     printed = capsys.readouterr().out
-    assert "0 done, 0 running, 0 failed, 2 missing" in printed
+    assert "0 done, 0 running, 0 begun, 0 failed, 2 missing" in printed
     assert "defense.level 0.5" in printed and not output.exists()
 
 

@@ -16,7 +16,7 @@ FLOORS = [
     ["names", "files", "pixels", "runtime", "evaluation.intervals"],
     ["fields", "evaluation.metrics", "evaluation.rows", "training.parallel"],
     ["records"],
-    ["stego.records", "defenses.records", "attacks.records"],
+    ["stego.records", "defenses.records", "attacks.records", "evaluation.records"],
     ["registry"],
     ["config", "models", "data"],
     ["training"],
@@ -34,8 +34,10 @@ that is named itself does not stand on its package's floor."""
 WITHOUT_JAX = ["config", "data", "report", "registry", "records", "fields", "files"] + [
     "names", "cli", "attacks.records", "defenses.records", "stego.records",
     "evaluation.rows", "evaluation.intervals", "experiments.plan",
+    "evaluation.records", "evaluation.verdict",
     "evaluation.columns", "experiments.device", "experiments.overview",
     "experiments.state", "experiments.ways", "training.strategies",
+    "training.stacks",
 ]  # fmt: skip
 ROOMS = {"models", "data", "training", "stego", "defenses", "attacks", "evaluation"} | {
     "config", "experiments", "report", "testing",

@@ -21,7 +21,8 @@ member is an ordinary run that its own command could have made.
 
 `seed` varies what a run draws and learns around trainings that it shares with others;
 `target.seed` and `stego.seed` vary one of these each. `seeds` sets them all: in every
-member `seed` and whatever seeds its records have, whatever is stated below. It is no
+member `seed` and whatever seeds its records have, whatever is stated below, and also
+where a record comes in later, from the command line or a script (`changed`). It is no
 key of a config: each member states the seeds that it stands for.
 """
 
@@ -40,6 +41,7 @@ from ghostjax.registry import FAMILIES
 __all__ = [
     "Sweep",
     "Variant",
+    "changed",
     "differing",
     "distinct",
     "load",
@@ -59,6 +61,7 @@ class Sweep(NamedTuple):
     keys: tuple[str, ...]  # dotted, what the file varies; () for a single experiment
     members: tuple[Config, ...]
     trees: tuple[Mapping[str, Any], ...]  # what each member was built from
+    seeds: tuple[int | None, ...] = ()  # what `seeds` says of each; (): of none
 
 
 class Variant(NamedTuple):
@@ -83,20 +86,61 @@ def load(path: Path) -> Sweep:
         return Sweep(name=single.name, keys=(), members=(single,), trees=(tree,))
     joint = [Variant()] if variants is None else _variants(variants, where)
     common = {} if axes is None else _axes(axes, where)
-    members, trees = [], []
+    members, trees, seeds = [], [], []
     keys: dict[str, None] = {}
     for variant in joint:
         for stated in _layers(variant, common, where):
-            patches = _seeded(tree, stated, where)
+            values = [patch[_SEEDS] for patch in stated if _SEEDS in patch]
+            value = values[-1] if values else None
+            patches = _seeded(tree, stated, value, where) if values else stated
             keys |= {key: None for patch in patches for key, _ in _leaves(patch)}
             member, laid = _member(tree, patches, variant.label, where)
             members.append(member)
             trees.append(laid)
+            seeds.append(value)
     return Sweep(
         name=str(tree.get("name", Config.name)),
         keys=tuple(keys),
         members=distinct(members, tuple(keys)),
         trees=tuple(trees),
+        seeds=tuple(seeds),
+    )
+
+
+def changed(
+    sweep: Sweep, members: Sequence[Config], trees: Sequence[Mapping[str, Any]] = ()
+) -> Sweep:
+    """The sweep with other members in the place of its own, one for one.
+
+    Where `seeds` is varied, it also sets those seeds that come in with other records.
+
+    Args:
+      sweep: of `load`.
+      members: in its order.
+      trees: what they were built from; (): the sweep's own stay.
+
+    Raises:
+      ValueError: a seed that `seeds` stands for is given a value, or two members are
+        the same.
+    """
+    seeded, laid = list(members), list(trees)
+    keys = dict.fromkeys(sweep.keys)
+    for place, value in enumerate(sweep.seeds):
+        for key in _seeds(members[place]) if value is not None else ():
+            stated = value_of(members[place], key)
+            if stated not in (value, _default(members[place], key)):
+                raise ValueError(
+                    f"{key} = {stated}: the sweep varies seeds, which stands for {key} "
+                    "too; leave one of the two out"
+                )
+            keys[key] = None
+            seeded[place] = _with(seeded[place], key, value)
+            if laid:
+                laid[place] = toml.overlay(laid[place], toml.nested(key, value))
+    return sweep._replace(
+        keys=tuple(keys),
+        members=distinct(seeded, tuple(keys)),
+        trees=tuple(laid) or sweep.trees,
     )
 
 
@@ -196,13 +240,13 @@ def _layers(
 
 
 def _seeded(
-    tree: Mapping[str, Any], patches: Sequence[Mapping[str, Any]], where: str
+    tree: Mapping[str, Any],
+    patches: Sequence[Mapping[str, Any]],
+    value: Any,
+    where: str,
 ) -> list[Mapping[str, Any]]:
     """The patches with all seeds of the member where one says `seeds`, and once more
     at the end: what is laid over them may bring seeds of its own."""
-    values = [patch[_SEEDS] for patch in patches if _SEEDS in patch]
-    if not values:
-        return list(patches)
     others = [{k: v for k, v in patch.items() if k != _SEEDS} for patch in patches]
     for patch in others:
         tree = toml.merge(tree, patch)
@@ -215,7 +259,7 @@ def _seeded(
         )
     seeds: dict[str, Any] = {}
     for key in keys:
-        seeds = toml.overlay(seeds, toml.nested(key, values[-1]))
+        seeds = toml.overlay(seeds, toml.nested(key, value))
     placed = [
         toml.overlay(other, seeds) if _SEEDS in stated else other
         for other, stated in zip(others, patches, strict=True)
@@ -233,6 +277,22 @@ def _seeds(record: Record, above: str = "") -> list[str]:
         elif facts(field).kind == "key":
             keys.append(key)
     return keys
+
+
+def _default(record: Any, key: str) -> Any:
+    """What a dotted key is where nobody states it."""
+    name, _, rest = key.partition(".")
+    if rest:
+        return _default(getattr(record, name), rest)
+    return {field.name: field.default for field in fields(record)}[name]
+
+
+def _with(record: Any, key: str, value: Any) -> Any:
+    """The record with another value of a dotted key."""
+    name, _, rest = key.partition(".")
+    if rest:
+        value = _with(getattr(record, name), rest, value)
+    return replace(record, **{name: value})
 
 
 def _member(

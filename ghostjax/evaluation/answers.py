@@ -7,9 +7,10 @@ where that spares arithmetic; batches are spread over the devices of `parallel.n
 What the answers are worth is `accuracy`'s.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress, islice
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -18,7 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ghostjax import runtime
 from ghostjax.base import Defense, Key, Params
+from ghostjax.models.convolution import forwards_only
 from ghostjax.pixels import as_float
 from ghostjax.training import parallel
 from ghostjax.training.members import paired
@@ -27,7 +30,7 @@ __all__ = ["Asked", "BATCH", "Batch", "answers", "batches", "drawn"]
 
 BATCH = 500  # images
 _WORTH = 1.5  # times less arithmetic, where members are asked together
-_TOGETHER = 8  # members asked about a batch at once
+_TOGETHER = 8  # members asked about a batch at once; on a CPU it is one
 
 
 class Batch(NamedTuple):
@@ -100,7 +103,8 @@ def _parts(
     alone = [_joint(encode, answer, [one]) for one in asked]
     if len(asked) == 1 or not _differ_in_scalars([one.params for one in asked]):
         return alone
-    size, parts = ceil(len(asked) / ceil(len(asked) / _TOGETHER)), []
+    most = len(asked) if runtime.on_cpu() else _TOGETHER
+    size, parts = ceil(len(asked) / ceil(len(asked) / most)), []
     for part in batches(len(asked), size):
         some = _joint(encode, answer, [asked[row] for row in part.rows])
         if _spares(some, images):
@@ -113,55 +117,68 @@ def _parts(
 def _answered(part: "_Several", images: np.ndarray) -> list[np.ndarray]:
     if len(part.asked) > 1:
         return _together(part, images)[: part.number]
-    return [_alone(part.how.encode, part.how.answer, part.asked[0], images)]
+    return [_alone(_One(part.how.encode, part.how.answer), part.asked[0], images)]
 
 
-def _alone(
-    encode: Callable[..., Array],
-    answer: Callable[..., Array],
-    asked: Asked,
-    images: np.ndarray,
-) -> np.ndarray:
-    if parallel.now():
-        return _alone_spread(_Spread(encode, answer), asked, images)
-    labels = []
-    for part in batches(len(asked.rows[0]), BATCH):
-        some = [images[rows[part.rows]] for rows in asked.rows]
-        batch_key = jax.random.fold_in(asked.key, part.start)
-        predicted = _predict(encode, answer, asked.params, batch_key, *some)
-        labels.append(np.asarray(predicted)[: part.count])
-    return np.concatenate(labels)
-
-
-def _alone_spread(ask: "_Spread", asked: Asked, images: np.ndarray) -> np.ndarray:
-    """`_alone` on several devices, each of which is asked about a batch."""
-    devices, labels = parallel.now(), []
-    params = parallel.replicate(asked.params, devices)
-    mapped = parallel.mapped(ask, (0, 0, 0), devices)
+def _alone(how: "_One", asked: Asked, images: np.ndarray) -> np.ndarray:
     parts = batches(len(asked.rows[0]), BATCH)
-    for start in range(0, len(parts), len(devices)):
-        some = parts[start : start + len(devices)]
-        keys = _keys([jax.random.fold_in(asked.key, part.start) for part in some])
-        shown = tuple(
-            images[rows[np.stack([part.rows for part in some])]] for rows in asked.rows
+    calls = (
+        _Call(
+            key=jax.random.fold_in(asked.key, part.start),
+            images=tuple(images[rows[part.rows]] for rows in asked.rows),
         )
-        key, pictures = parallel.spread((keys, shown), devices)
-        predicted = parallel.join(mapped(params, key, pictures), len(some))
-        for part, line in zip(some, predicted, strict=True):
-            labels.append(line[: part.count])
-    return np.concatenate(labels)
+        for part in parts
+    )
+    labels = _called(how, asked.params, calls, len(parts))
+    return np.concatenate(
+        [line[: part.count] for part, line in zip(parts, labels, strict=True)]
+    )
+
+
+class _Call(NamedTuple):
+    """What is asked about a batch."""
+
+    key: Key
+    images: tuple[Any, ...]  # uint8, for each that the encoder takes
+
+
+def _called(
+    how: "_One | _Joint", values: Any, calls: Iterator[_Call], count: int
+) -> Iterator[np.ndarray]:
+    """The labels of each of `count` calls; of several each device has one at a time."""
+    devices = parallel.now()
+    if not devices or count == 1:  # else all devices would do the same batch
+        for call in calls:
+            yield np.asarray(how(values, call.key, *call.images))
+        return
+    held = parallel.replicate(values, devices)
+    mapped = parallel.mapped(_Spread(how), (0, 0, 0), devices)
+    while some := list(islice(calls, len(devices))):
+        images = tuple(map(np.stack, zip(*(call.images for call in some), strict=True)))
+        key, shown = parallel.spread((_keys([x.key for x in some]), images), devices)
+        yield from parallel.join(mapped(held, key, shown), len(some))
 
 
 @dataclass(frozen=True)
 class _Spread:
-    """`_predict` on one of several devices; equal ones share a program."""
+    """A call on one of several devices; equal ones share a program."""
+
+    how: "_One | _Joint"
+
+    def __call__(self, values: Any, key: Key, images: tuple[Any, ...]) -> Array:
+        (one_key,), shown = key, (image[0] for image in images)
+        return self.how(values, one_key, *shown)[None]
+
+
+@dataclass(frozen=True)
+class _One:
+    """`_predict` of a member, as a static argument."""
 
     encode: Callable[..., Array]
     answer: Callable[..., Array]
 
-    def __call__(self, params: Params, key: Key, images: tuple[Any, ...]) -> Array:
-        (one_key,), shown = key, (image[0] for image in images)
-        return _predict(self.encode, self.answer, params, one_key, *shown)[None]
+    def __call__(self, params: Params, key: Key, *images: Any) -> Array:
+        return _predict(self.encode, self.answer, params, key, *images)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -172,8 +189,9 @@ def _predict(
     key: Key,
     *images: Any,
 ) -> Array:
-    features = encode(params, key, *map(as_float, images))
-    return answer(params, features).argmax(-1)
+    with forwards_only(True):
+        features = encode(params, key, *map(as_float, images))
+        return answer(params, features).argmax(-1)
 
 
 class _Several(NamedTuple):
@@ -225,6 +243,9 @@ class _Joint:
     one_key: bool
     one_set: bool
 
+    def __call__(self, values: Any, key: Key, *images: Any) -> Array:
+        return _predict_together(self, values, key, *images)
+
 
 def _differ_in_scalars(params: Sequence[Params]) -> bool:
     """Whether whatever is not the very same array in all of them is a scalar."""
@@ -236,12 +257,14 @@ def _differ_in_scalars(params: Sequence[Params]) -> bool:
 
 
 def _spares(several: _Several, images: np.ndarray) -> bool:
-    """Whether one call costs clearly less arithmetic than a call a member.
+    """Whether one call costs clearly less than a call a member.
 
-    Convolutions over the pictures of many members in one call are slower on a CPU than
-    one after the other; features that all have in common are computed once.
+    Features and noise that all have in common are computed once. On a CPU the rest
+    costs what it costs in a call a member (`_predict_together`).
     """
     how, values, asked, _ = several
+    if runtime.on_cpu():
+        return how.one_set
     pictures = len(asked[0].rows)
     batch = np.broadcast_to(images[:1], (BATCH, *images.shape[1:]))
     some = batch
@@ -265,22 +288,28 @@ def _together(several: _Several, images: np.ndarray) -> list[np.ndarray]:
     """As `_alone`, of members that differ in scalars."""
     how, values, asked, _ = several
     counts = [len(one.rows[0]) for one in asked]
+    parts = batches(max(counts), BATCH)
+    calls = (_joint_call(several, part, images) for part in parts)
     labels: list[list[np.ndarray]] = [[] for _ in asked]
-    for part in batches(max(counts), BATCH):
-        keys = [jax.random.fold_in(one.key, part.start) for one in asked]
-        key = keys[0] if how.one_key else _keys(keys)
-        chosen = [_rows(one, part) for one in asked]
-        if how.one_set:
-            some = [images[rows] for rows in chosen[0]]
-        else:
-            some = [images[np.stack(rows)] for rows in zip(*chosen, strict=True)]
-        predicted = np.asarray(_predict_together(how, values, key, *some))
+    predictions = _called(how, values, calls, len(parts))
+    for part, predicted in zip(parts, predictions, strict=True):
         for place, count in enumerate(counts):
             labels[place].append(predicted[place][: max(0, count - part.start)])
-    return [np.concatenate(parts) for parts in labels]
+    return [np.concatenate(lines) for lines in labels]
 
 
-def _rows(asked: Asked, part: "Batch") -> list[np.ndarray]:
+def _joint_call(several: _Several, part: Batch, images: np.ndarray) -> _Call:
+    how, _, asked, _ = several
+    keys = [jax.random.fold_in(one.key, part.start) for one in asked]
+    chosen = [_rows(one, part) for one in asked]
+    if how.one_set:
+        some = [images[rows] for rows in chosen[0]]
+    else:
+        some = [images[np.stack(rows)] for rows in zip(*chosen, strict=True)]
+    return _Call(key=keys[0] if how.one_key else _keys(keys), images=tuple(some))
+
+
+def _rows(asked: Asked, part: Batch) -> list[np.ndarray]:
     """A member's own rows of a batch, filled up as `batches` fills its last one; those
     behind its end do not count."""
     count = len(asked.rows[0])
@@ -291,16 +320,32 @@ def _rows(asked: Asked, part: "Batch") -> list[np.ndarray]:
 
 @partial(jax.jit, static_argnums=0)
 def _predict_together(how: _Joint, values: Any, key: Key, *images: Any) -> Array:
-    """Labels [members, B]."""
+    """Labels [members, B]; on a CPU one member after the other, so that what it works
+    on stays small (twice as fast), behind what is the same for all."""
 
     def one(values: Any, key: Key, *images: Any) -> Array:
         params = jax.tree.unflatten(how.form, values)
-        features = how.encode(params, key, *images)
-        return how.answer(params, features).argmax(-1)
+        return _predict(how.encode, how.answer, params, key, *images)
 
     key_axis, image_axis = (None if x else 0 for x in (how.one_key, how.one_set))
     axes = list(how.axes), key_axis, *(image_axis for _ in images)
-    return jax.vmap(one, axes)(values, key, *map(as_float, images))
+    if runtime.on_cpu():
+        return _in_turn(one, axes, (values, key, *images))
+    return jax.vmap(one, axes)(values, key, *images)
+
+
+def _in_turn(function: Callable[..., Array], axes: Any, arguments: Any) -> Array:
+    """`jax.vmap`, as a loop; XLA takes out of it what does not vary."""
+    leaves, form = jax.tree.flatten(arguments)
+    varies = [axis == 0 for axis in jax.tree.leaves(axes, is_leaf=lambda x: x is None)]
+
+    def one(varying: list[Any]) -> Array:
+        rest = iter(varying)
+        pairs = zip(leaves, varies, strict=True)
+        chosen = [next(rest) if its_own else leaf for leaf, its_own in pairs]
+        return function(*jax.tree.unflatten(form, chosen))
+
+    return jax.lax.map(one, list(compress(leaves, varies)))
 
 
 @jax.jit

@@ -103,7 +103,8 @@ def sweep(
       output: folder of run folders.
       quiet: print nothing.
       ways: strategy, devices and so on: `experiments.ways.Ways`.
-      members: as for `run`, in the place of every experiment's own.
+      members: as for `run`, in the place of every experiment's own; where the plan
+        varies `seeds`, seeds of theirs that are not stated follow.
 
     Returns:
       The result rows, one a member, in the order of the plan: the columns that
@@ -122,7 +123,7 @@ def sweep(
     if not isinstance(plan, grid.Sweep):
         plan = grid.load(locate(plan))
     replaced = [_replaced(member, members) for member in plan.members]
-    plan = plan._replace(members=grid.distinct(replaced, plan.keys))
+    plan = grid.changed(plan, replaced)
     runtime.configure()
     data = members.get("data")
     page = comparison.compare(plan, Path(output), Console(quiet=quiet), data, ways)

@@ -7,7 +7,7 @@ looked at: what only they can refuse, the run refuses.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from ghostjax.experiments.plan import STAGES, Member, Task, groups, plan
 from ghostjax.fields import ON, TRACED, Record, static_half
 from ghostjax.records import Trained
 from ghostjax.registry import FAMILIES
+from ghostjax.training import stacks
 
 __all__ = ["planned", "standing"]
 
@@ -46,13 +47,14 @@ def planned(members: Sequence[Member], output: Path) -> list[str]:
     """
     tasks = plan(members)
     done = _done(members, output)
-    status = _progress(tasks, members, done, output / "parts")
+    there = _there(output / "parts")
+    status = _progress(tasks, members, done, there.names)
     return [
         _summary(members, tasks),
         f"finished in {output}: {_count(sum(done), 'member')}",
         "",
         *_stages(tasks, members, status),
-        *_begun(tasks, members, status, output / "parts"),
+        *_begun(tasks, status, there),
         "",
         *_groups(tasks, members),
     ]
@@ -61,7 +63,10 @@ def planned(members: Sequence[Member], output: Path) -> list[str]:
 def standing(
     members: Sequence[Member], titles: Sequence[str], output: Path
 ) -> list[str]:
-    """Which members are done, running, failed or missing; counts first.
+    """Which members are done, running, begun, failed or missing; counts first.
+
+    Begun is what nobody runs at the moment, or only together with others: a training of
+    it has a checkpoint, its own or a group's.
 
     Args:
       members: of `plan.lay_out`.
@@ -78,24 +83,48 @@ def standing(
         else state.State("missing")
         for one in members
     ]
+    under_way = _under_way(members, states, output / "parts")
+    for k, where in enumerate(states):
+        if where.word == "missing" and under_way[k]:
+            states[k] = where._replace(word="begun")
     counts = Counter[str](each.word for each in states)
-    words = ("done", "running", "failed", "missing")
+    words = ("done", "running", "begun", "failed", "missing")
     counted = ", ".join(f"{counts[word]:,} {word}" for word in words)
     lines = [f"{_count(len(members), 'member')} in {output}: {counted}"]
     few = len(members) <= _SHOWN
     for word in words if few else words[1:]:
-        rows = zip(members, titles, states, strict=True)
+        rows = zip(members, titles, states, under_way, strict=True)
         shown = [_line(*row) for row in rows if row[2].word == word]
         lines += _first(shown, word)
     return lines
 
 
-def _line(one: Member, title: str, where: state.State) -> str:
+def _under_way(
+    members: Sequence[Member], states: Sequence[state.State], parts: Path
+) -> list[str]:
+    """For each member its training that is under way or was stopped, and how far; empty
+    where there is none, or the member is done or has failed."""
+    there = _there(parts)
+    done = [where.word == "done" for where in states]
+    status = _progress(plan(members), members, done, there.names)
+    begun = {name for name, word in status.items() if word == "begun"}
+    steps = {name: ", ".join(there.steps(name)) for name in begun}
+    return [
+        ", ".join(filter(None, (steps.get(name) for name in one.names.values())))
+        if where.word in ("running", "missing")
+        else ""
+        for one, where in zip(members, states, strict=True)
+    ]
+
+
+def _line(one: Member, title: str, where: state.State, under_way: str) -> str:
     text = f"{where.word:<8} {one.folder}"
     if title:
         text += f"  {title}"
     if where.since:
         text += f"  since {where.since}"
+    if under_way:
+        text += f"  {under_way}"
     if (failure := where.failure) is not None:
         stage = f"{failure.stage}: " if failure.stage else ""
         text += f"  {stage}{failure.kind}: {failure.error}"
@@ -123,19 +152,56 @@ def _done(members: Sequence[Member], output: Path) -> list[bool]:
     ]
 
 
+class _There(NamedTuple):
+    """What lies in the folder of trained parts."""
+
+    folder: Path
+    names: set[str]  # of parts
+    groups: Mapping[str, Mapping[str, stacks.Stack]]
+    """Part -> training -> the furthest group that it is trained in."""
+
+    def steps(self, part: str) -> list[str]:
+        """How far each training of a part is that has a checkpoint, its own or a
+        group's: `target at step 500`."""
+        alone, groups = self.folder / part, self.groups.get(part, {})
+        lines = []
+        for name in sorted({*_names(alone), "", *groups}):
+            step = 0 if name.isdigit() else stacks.latest(alone / name)
+            group = groups.get(name)
+            title = name or part
+            if group is not None and group.step > step:
+                count = len(group.members)
+                lines.append(f"{title} at step {group.step:,} ({count:,} in step)")
+            elif step:
+                lines.append(f"{title} at step {step:,}")
+        return lines
+
+
+def _there(folder: Path) -> _There:
+    groups: dict[str, dict[str, stacks.Stack]] = {}
+    for stack in stacks.listed(folder / stacks.TOGETHER):
+        for member in stack.members if stack.step else ():
+            part, _, training = member.partition("/")
+            known = groups.setdefault(part, {}).setdefault(training, stack)
+            if known.step < stack.step:
+                groups[part][training] = stack
+    names = _names(folder) - {stacks.TOGETHER}
+    return _There(folder=folder, names={*names, *groups}, groups=groups)
+
+
 def _progress(
     tasks: Sequence[Task],
     members: Sequence[Member],
     done: Sequence[bool],
-    parts: Path,
+    there: Collection[str],
 ) -> dict[str, str]:
-    """Name of a task -> "finished", "begun" or "to do".
+    """Name of a task -> "finished", "begun" or "to do"; `there` are those of which
+    anything is there.
 
     How long a training is its factory knows, and that needs jax; but a stage begins
     when those that it needs have ended, and a row comes last.
     """
-    there, wanted = _names(parts), set[str]()
-    passed = set[str]()  # behind which something has begun
+    wanted, passed = set[str](), set[str]()  # behind these something has begun
     for one, is_done in zip(members, done, strict=True):
         (passed if is_done else wanted).update(one.names.values())
     status = {}
@@ -211,26 +277,17 @@ def _stages(
 
 def _begun(
     tasks: Iterable[Task],
-    members: Sequence[Member],
     status: Mapping[str, str],
-    parts: Path,
+    there: _There,
 ) -> list[str]:
     """What is trained in part, and how far: the trainings with their newest
     checkpoint, which may be their last."""
     lines = []
     for task in tasks:
         if status[task.name] == "begun":
-            steps = ", ".join(_checkpoints(parts / task.name)) or "no checkpoint yet"
+            steps = ", ".join(there.steps(task.name)) or "no checkpoint yet"
             lines.append(f"begun: parts/{task.name}  {steps}")
     return _first(lines, "begun")
-
-
-def _checkpoints(part: Path) -> Iterator[str]:
-    """Each training of a part that has a checkpoint: `target at step 500`."""
-    for training in sorted(path for path in part.iterdir() if path.is_dir()):
-        steps = [int(name) for name in _names(training) if name.isdigit()]
-        if steps:
-            yield f"{training.name} at step {max(steps):,}"
 
 
 def _groups(tasks: Sequence[Task], members: Sequence[Member]) -> list[str]:

@@ -20,7 +20,7 @@ from rich.console import Console
 from ghostjax import files
 from ghostjax.experiments.progress import progress
 from ghostjax.experiments.state import holder
-from ghostjax.training import checkpoint, members, parallel
+from ghostjax.training import checkpoint, members, parallel, stacks
 from ghostjax.training.fit import (
     NonFiniteLoss,
     Train,
@@ -109,11 +109,13 @@ def together(
       way: how; members whose part has begun alone go on alone.
     """
     alone = [trainer(folder, name, console) for folder in folders]
+    groups = _groups(folders[0])
 
     def one_by_one(places: Sequence[int], trainings: Sequence[Training]) -> list[Any]:
-        return [
-            _caught(alone[k], one) for k, one in zip(places, trainings, strict=True)
-        ]
+        pairs = zip(places, trainings, strict=True)
+        ended = [_caught(alone[k], training) for k, training in pairs]
+        stacks.tidy(groups)
+        return ended
 
     def in_step(places: Sequence[int], trainings: Sequence[Training]) -> list[Any]:
         some = [folders[place] for place in places]
@@ -131,27 +133,39 @@ def together(
         )
 
     def train(places: Sequence[int], trainings: Sequence[Training]) -> list[Any]:
-        if way.strategy == "one_by_one" or len(places) == 1:
+        if way.strategy == "one_by_one":
             return one_by_one(places, trainings)
         part = trainings[0].part
         begun = [checkpoint.latest(folders[place] / part) > 0 for place in places]
         ended: dict[int, Any] = {}
         for lone in (True, False):
             mine = [k for k in range(len(places)) if begun[k] == lone]
-            size = 1 if lone else _size(trainings[0], len(mine), way)
+            several = len(mine) > 1 and not lone
+            size = _size(trainings[0], len(mine), way) if several else 1
             for start in range(0, len(mine), size):
                 chosen = mine[start : start + size]
-                run = one_by_one if len(chosen) == 1 else in_step
-                outcomes = run(
-                    [places[k] for k in chosen], [trainings[k] for k in chosen]
-                )
+                some = [places[k] for k in chosen]
+                # One that has begun in step goes on from there.
+                stacked = not lone and _is_stacked(folders[some[0]] / part, groups)
+                run = in_step if len(chosen) > 1 or stacked else one_by_one
+                outcomes = run(some, [trainings[k] for k in chosen])
                 ended |= dict(zip(chosen, outcomes, strict=True))
         return [ended[k] for k in range(len(places))]
 
     return train
 
 
-_FIXED, _MOST = 16, 64  # members in step where memory is not known, and at most
+def _groups(folder: Path) -> Path:
+    """Where the parts beside one have their stacked checkpoints."""
+    return folder.parent / stacks.TOGETHER
+
+
+def _is_stacked(folder: Path, groups: Path) -> bool:
+    """Whether a training has begun in step."""
+    return stacks.furthest(groups, stacks.names(groups, [folder])) is not None
+
+
+_FIXED = 16  # members in step where memory is not known
 
 
 def _size(training: Training, count: int, way: Way) -> int:
@@ -162,7 +176,7 @@ def _size(training: Training, count: int, way: Way) -> int:
     elif limit is None:
         most = _FIXED
     else:
-        most = devices * min(members.most(training, way.strategy, limit), _MOST)
+        most = devices * members.most(training, way.strategy, limit)
     return max(1, ceil(count / ceil(count / most)))
 
 
@@ -183,10 +197,8 @@ def _in_step(
     """What each has ended in; None: nothing, as one has begun to be trained alone."""
     part, steps = trainings[0].part, trainings[0].recipe.steps
     title = name if part in ("", name) else f"{name} {part}"
-    title = f"{title}, {len(folders)} members"
-    places = Places(
-        [folder / part for folder in folders], folders[0].parent / "together"
-    )
+    title = f"{title}, {len(folders)} member{'s' if len(folders) > 1 else ''}"
+    places = Places([folder / part for folder in folders], _groups(folders[0]))
     with ExitStack() as stack:
         for place in sorted(places.folders):
             stack.enter_context(lock(place, wait=True, console=console))

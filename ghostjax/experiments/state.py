@@ -41,7 +41,8 @@ class Failure(NamedTuple):
 class State(NamedTuple):
     """Where a run stands."""
 
-    word: Literal["done", "running", "failed", "missing"]
+    word: Literal["done", "running", "begun", "failed", "missing"]
+    """Begun, which only the parts of a run can say: it has a checkpoint."""
     since: str = ""  # ISO, UTC: when the process that runs it began; empty: not known
     failure: Failure | None = None  # of one that has failed
 

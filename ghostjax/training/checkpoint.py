@@ -16,7 +16,8 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from ghostjax.training import parallel
+from ghostjax.training import parallel, stacks
+from ghostjax.training.stacks import latest
 
 __all__ = ["Corrupted", "Tree", "keep_newest", "latest", "restore", "save"]
 
@@ -75,21 +76,10 @@ def restore(folder: Path, like: Tree) -> Tree:
     return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)), tree)
 
 
-def latest(folder: Path) -> int:
-    """The largest step with a whole checkpoint under `folder`, or 0."""
-    return max(_steps(folder), default=0)
-
-
 def keep_newest(folder: Path, count: int) -> None:
     """Deletes all but the `count` newest checkpoints under `folder`."""
-    for step in sorted(_steps(folder))[:-count]:
+    for step in sorted(stacks.steps(folder))[:-count]:
         shutil.rmtree(folder / str(step))
-
-
-def _steps(folder: Path) -> list[int]:
-    if not folder.is_dir():
-        return []
-    return [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
 
 
 def _digest(tree: Any) -> str:

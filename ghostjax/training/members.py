@@ -12,10 +12,9 @@ Strategies:
   "one_by_one"  each member's training alone, after the other, through one program.
 """
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ghostjax import files
-from ghostjax.training import checkpoint, loop, parallel
+from ghostjax.training import checkpoint, loop, parallel, stacks
 from ghostjax.training.fit import (
     Fit,
     NonFiniteLoss,
@@ -60,7 +58,6 @@ Ended = tuple[TrainState, Mapping[str, Any]]
 TrainMembers = Callable[[Sequence[int], Sequence[Training]], list[Ended | Exception]]
 """`train(places, trainings)`: what each has ended in, or why it has not; `places` say
 which members they are."""
-_MEMBERS = "members.json"
 
 
 @dataclass(frozen=True)
@@ -197,22 +194,17 @@ def drive_members(
 
 
 def most(training: Training, strategy: Strategy, limit: int) -> int:
-    """How many such members fit `limit` bytes, at least 1.
-
-    The memory of a step is linear in their number: it is read off the programs of one
-    and of two, of which nothing is run. 15 % is left to what lies there besides.
+    """How many such members fit `limit` bytes, from 1 to 64; see `parallel.fitting`.
 
     Args:
       training: of one of them.
       strategy: how they are advanced.
       limit: of one device.
     """
-    one, two = (_peak(training, strategy, count) for count in (1, 2))
-    slope = max(two - one, 1)
-    return max(1, int((_USED * limit - (one - slope)) // slope))
+    return parallel.fitting(partial(_peak, training, strategy), limit, _MOST)
 
 
-_USED = 0.85  # of a device's memory
+_MOST = 64
 
 
 def _peak(training: Training, strategy: Strategy, count: int) -> int:
@@ -226,10 +218,7 @@ def _peak(training: Training, strategy: Strategy, count: int) -> int:
     wide = jax.tree.map(widened, (start(training), key, hyper, varying))
     state, key, hyper, varying = jax.eval_shape(lambda tree: tree, wide)
     step = jax.jit(members_step(training, strategy).__call__)
-    lowered = step.lower(state, np.int32(0), key, hyper, shared, varying)
-    needed: Any = lowered.compile().memory_analysis()
-    parts = "argument", "output", "temp"
-    return sum(getattr(needed, f"{part}_size_in_bytes") for part in parts)
+    return parallel.needed(step.lower(state, np.int32(0), key, hyper, shared, varying))
 
 
 class Places(NamedTuple):
@@ -278,8 +267,8 @@ class _Group:
         self._places, self._how = places, how
         self.steps = trainings[0].recipe.steps
         self._count = len(trainings)
-        self._names = [f"{x.parent.name}/{x.name}" for x in places.folders]
-        self._folder = places.together / _digest(self._names)
+        self._names = stacks.names(places.together, places.folders)
+        self._folder = stacks.place(places.together, self._names)
         self._step = members_step(trainings[0], how.strategy)
         self._failed: dict[int, tuple[int, NonFiniteLoss]] = {}
         keys, hypers, shared, owns = zip(*map(arguments, trainings), strict=True)
@@ -306,10 +295,10 @@ class _Group:
         self.done += some
         tree = {"state": self._state, "metrics": self._history}
         if self.done < self.steps:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            files.write_json(self._folder / _MEMBERS, self._names)
+            stacks.begin(self._folder, self._names)
             checkpoint.save(self._folder / str(self.done), tree)
             checkpoint.keep_newest(self._folder, 2)
+            stacks.tidy(self._places.together)
         self._how.on_chunk(self.done, jax.device_get(metrics))
 
     def divided(self) -> list[Ended | NonFiniteLoss]:
@@ -325,7 +314,7 @@ class _Group:
                 checkpoint.save(folder / str(steps), tree)
                 checkpoint.keep_newest(folder, 2)
             ended.append(error or (jax.device_put(one), history))
-        shutil.rmtree(self._folder, ignore_errors=True)
+        stacks.tidy(self._places.together, ended=self._names)
         return ended
 
     def _run(self, some: int) -> tuple[Any, dict[str, Any]]:
@@ -360,10 +349,10 @@ class _Group:
 
     def _restore(self) -> None:
         """Goes on from the newest stacked checkpoint with all of these members."""
-        folder, names = _newest(self._places.together, self._names)
-        if folder is None:
+        stack = stacks.furthest(self._places.together, self._names)
+        if stack is None:
             return
-        self.done, large = checkpoint.latest(folder), len(names)
+        self.done, large = stack.step, len(stack.members)
 
         def widened(leaf: Any) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((large, *leaf.shape[1:]), leaf.dtype)
@@ -374,8 +363,8 @@ class _Group:
             for name, leaf in one.items()
         }
         wanted = {"state": jax.tree.map(widened, self._state), "metrics": spans}
-        saved = checkpoint.restore(folder / str(self.done), wanted)
-        rows = np.asarray([names.index(name) for name in self._names])
+        saved = checkpoint.restore(stack.folder / str(self.done), wanted)
+        rows = np.asarray([stack.members.index(name) for name in self._names])
         self._state = jax.tree.map(lambda leaf: leaf[rows], saved["state"])
         self._history = {
             name: np.asarray(values)[:, rows]
@@ -393,21 +382,6 @@ class _Group:
             require_finite(losses[done:], done, folder)
         except NonFiniteLoss as error:
             self._failed[place] = done, error
-
-
-def _newest(together: Path, names: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """Folder and members of the furthest stacked checkpoint that has all names."""
-    furthest: tuple[int, Path | None, list[str]] = (0, None, [])
-    for listed in together.glob(f"*/{_MEMBERS}") if together.is_dir() else ():
-        there = list(files.read_json(listed))
-        done = checkpoint.latest(listed.parent)
-        if done > furthest[0] and set(names) <= set(there):
-            furthest = done, listed.parent, there
-    return furthest[1], furthest[2]
-
-
-def _digest(names: Sequence[str]) -> str:
-    return sha256("\n".join(names).encode()).hexdigest()[:16]
 
 
 @jax.jit  # one program for all leaves

@@ -21,9 +21,11 @@ import numpy as np
 __all__ = [
     "Devices",
     "about",
+    "fitting",
     "join",
     "mapped",
     "memory",
+    "needed",
     "now",
     "on_devices",
     "one_device",
@@ -77,6 +79,35 @@ def memory() -> int | None:
     stats = jax.local_devices()[0].memory_stats() or {}
     limit = stats.get("bytes_limit")
     return None if limit is None else int(limit)
+
+
+_USED = 0.85  # of a device's memory; the rest is left to what lies there besides
+
+
+def fitting(peak: Callable[[int], int], limit: int, most: int) -> int:
+    """How many units of work fit a device at once, from 1 to `most`.
+
+    What a program holds is linear in their number, so two programs tell, of which
+    nothing is run.
+
+    Args:
+      peak: `peak(units) -> bytes` that a program of so many units holds at once; called
+        with 1 and 2.
+      limit: bytes of one device.
+      most: what is given at most.
+    """
+    one, two = peak(1), peak(2)
+    slope = max(two - one, 1)
+    units = _USED * (limit - (one - slope)) // slope
+    return max(1, min(most, int(units)))
+
+
+def needed(lowered: jax.stages.Lowered) -> int:
+    """Bytes that a program holds at once: what it is given and gives, and what lies
+    between; it is compiled and not run."""
+    analysis: Any = lowered.compile().memory_analysis()
+    parts = "argument", "output", "temp"
+    return sum(getattr(analysis, f"{part}_size_in_bytes") for part in parts)
 
 
 @contextmanager

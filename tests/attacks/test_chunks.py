@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from ghostjax import registry
-from ghostjax.attacks.chunks import in_chunks
+from ghostjax.attacks import chunks
+from ghostjax.attacks.chunks import in_chunks, most
 from ghostjax.attacks.extract import extract
 from ghostjax.base import Attack, Context, Inversion, Knowledge, limit
 from ghostjax.evaluation import baselines
 from ghostjax.stego import lsb
 from ghostjax.stego.records import Lsb
+from ghostjax.training import parallel
 from ghostjax.training.fit import drive
 
 
@@ -51,6 +53,62 @@ def test_each_target_keeps_its_own_hyper_parameters(size):
     whole = in_chunks(attack, size).invert((), jax.random.key(1), features, hyper)
     np.testing.assert_array_equal(whole.trace["noise"], np.arange(8))
     np.testing.assert_array_equal(whole.trace["rate"], np.full(8, 0.5))
+
+
+def bare(invert=lambda features: features):
+    """An attack of which a target needs its features and its image; and the sizes."""
+    sizes = []
+
+    def whole(params, key, features, hyper):
+        sizes.append(len(features))
+        return Inversion(invert(features))
+
+    return Attack("bare", (), learn_nothing, whole), sizes
+
+
+FEATURES = np.zeros((5000, 64), np.float32)  # a target and its image hold 512 bytes
+
+
+@pytest.mark.parametrize("limit", [10**6, 3 * 10**6, 5 * 10**6])
+def test_as_many_targets_are_inverted_at_once_as_fit_the_memory(limit):
+    fit = most(bare()[0], (), jax.random.key(0), FEATURES, {}, limit)
+    assert fit & fit - 1 == 0 and 512 * fit <= 0.85 * limit < 2 * 512 * fit
+
+
+@pytest.mark.parametrize(("limit", "fit"), [(1, 64), (10**12, 16384)])
+def test_targets_at_once_have_a_least_and_a_greatest_number(limit, fit):
+    attack, sizes = bare()
+    for features in (FEATURES, FEATURES[1:]):  # the second time it is known
+        hyper = {"rate": features[:, 0]}
+        assert most(attack, (), jax.random.key(0), features, hyper, limit) == fit
+    assert sizes == [64, 128]
+
+
+@pytest.mark.parametrize(
+    ("on_cpu", "limit", "devices", "sizes"),
+    [
+        (True, 10**6, 1, [256] * 19 + [136]),
+        (False, 10**6, 1, [64, 128, *[1024] * 4, 904]),
+        (False, 10**6, 2, [64, 128, 2048, 2048, 904]),
+        (False, 10**6, 3, [5000]),
+        (False, None, 1, [2048, 2048, 904]),
+    ],
+)
+def test_chunks_are_as_the_backend_and_its_memory_have_them(
+    on_cpu, limit, devices, sizes, monkeypatch
+):
+    monkeypatch.setattr(chunks.runtime, "on_cpu", lambda: on_cpu)
+    monkeypatch.setattr(chunks.parallel, "memory", lambda: limit)
+    attack, seen = bare()
+    with parallel.on_devices(parallel.require(devices)):
+        whole = in_chunks(attack).invert((), jax.random.key(0), FEATURES, {})
+    assert seen == sizes and len(whole.images) == len(FEATURES)
+
+
+def test_an_attack_that_cannot_be_compiled_whole_has_a_usual_chunk():
+    attack, _ = bare(lambda features: jnp.asarray(np.asarray(features)))
+    assert most(attack, (), jax.random.key(0), FEATURES, {}, 10**6) == 2048
+    assert most(bare()[0], "words", jax.random.key(0), FEATURES, {}, 10**6) == 2048
 
 
 def test_a_chunk_larger_than_the_memory_is_halved_and_the_search_goes_on():

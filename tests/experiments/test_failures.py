@@ -151,7 +151,8 @@ def begun(*said):
     """The command line in a process of its own."""
     command = [sys.executable, "-m", "ghostjax", *map(str, said)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, env=sample.environment(), **pipes)
+    speaking = {"PYTHONFAULTHANDLER": "1"}  # a process that aborts says where
+    return subprocess.Popen(command, env=sample.environment() | speaking, **pipes)
 
 
 def table(output):
@@ -188,7 +189,7 @@ def test_the_command_line_lists_what_has_failed(tmp_path):
     assert line.startswith("  defense.learning_rate 1e+38: loss is ")
     assert len(list((tmp_path / "runs").glob("plan-sweep-*/report.html"))) == 1
     status, output, _ = ghostjax("status", *said)
-    assert status == 0 and "1 done, 0 running, 1 failed, 0 missing" in output
+    assert status == 0 and "1 done, 0 running, 0 begun, 1 failed, 0 missing" in output
     assert "defense: NonFiniteLoss: loss is" in output
     status, output, told = ghostjax("run", *said)
     assert status == 1 and "--retry-failed runs it again" in told
@@ -261,30 +262,34 @@ def test_two_processes_share_a_plan(strategy, undisturbed, tmp_path):
         if found := re.match(r"\[(\d)(?:-(\d))?/3\]", line):
             begin, end = found.group(1), found.group(2) or found.group(1)
             worked.update(range(int(begin), int(end) + 1))
-        if found := re.match(r"(\w+)(?:, (\d) members)?  (\d+)/(\d+) ", line):
+        if found := re.match(r"(\w+)(?:, (\d) members?)?  (\d+)/(\d+) ", line):
             part, members, done, steps = found.groups()
             trained[part] += int(members or 1) * (done == steps)
     assert worked == Counter([1, 2, 3]), lines
     assert trained == {"target": 3, "ghost": 3}, lines
 
 
+def trainings_of(count, steps=20):
+    """Trainings that can be advanced in step."""
+    params, model_state = probes.start()
+    return [
+        Training(
+            key=jax.random.key(seed),
+            params=params,
+            model_state=model_state,
+            shared=DATA,
+            hyper={"learning_rate": np.float32(0.1)},
+            loss=probes.loss,
+            draw=probes.draw,
+            recipe=Recipe(steps),
+        )
+        for seed in range(count)
+    ]
+
+
 def test_what_another_process_trains_meanwhile_is_not_trained_again(tmp_path):
     folders = [tmp_path / f"part-{seed}" for seed in range(3)]
-    trainings = []
-    for seed in range(3):
-        params, model_state = probes.start()
-        trainings.append(
-            Training(
-                key=jax.random.key(seed),
-                params=params,
-                model_state=model_state,
-                shared=DATA,
-                hyper={"learning_rate": np.float32(0.1)},
-                loss=probes.loss,
-                draw=probes.draw,
-                recipe=Recipe(20),
-            )
-        )
+    trainings = trainings_of(3)
     quiet, way = Console(quiet=True), parts.Way("vmap", 3)
     counts, waited, lock, inner = [], [], parts.lock, parts.fit_members
 
@@ -309,3 +314,37 @@ def test_what_another_process_trains_meanwhile_is_not_trained_again(tmp_path):
     assert counts == [2] and len(ended) == 3
     for (mine, _), (theirs, _) in zip(ended, waited[1], strict=False):
         np.testing.assert_array_equal(mine.params["w"], theirs.params["w"])
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_last_of_a_stopped_group_leaves_nothing_of_it(strategy, tmp_path):
+    folders = [tmp_path / f"part-{seed}" for seed in range(2)]
+    quiet, counts = Console(quiet=True), []
+
+    def train(strategy, *places):
+        way = parts.Way(strategy, None)
+        train_some = parts.together(folders, "toy", quiet, way)
+        return train_some(places, [trainings_of(2)[place] for place in places])
+
+    def stopped(trainings, places, how):
+        def stop(step, metrics):
+            counts.append(step)
+            if len(trainings) == 2:
+                raise Stopped
+
+        return inner(trainings, places, how._replace(on_chunk=stop))
+
+    inner = parts.fit_members
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "fit_members", stopped)
+        with pytest.raises(Stopped):
+            train("vmap", 0, 1)
+        for place in range(2):
+            assert len(list((tmp_path / "together").iterdir())) == 1
+            train(strategy, place)
+    assert counts == ([10, 20, 20] if strategy == "vmap" else [10])
+    assert not list((tmp_path / "together").iterdir())

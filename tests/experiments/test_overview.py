@@ -7,6 +7,7 @@ from ghostjax import config
 from ghostjax.experiments import state
 from ghostjax.experiments.overview import planned, standing
 from ghostjax.experiments.plan import member
+from ghostjax.training import stacks
 
 GHOST = {
     "target": {"network": "lenet5"},
@@ -50,6 +51,15 @@ def train(one, stage, output, training="", steps=()):
     part.mkdir(parents=True)
     for step in steps:
         (part / training / str(step)).mkdir(parents=True)
+
+
+def train_in_step(some, stage, output, training, steps):
+    """Makes the folder of a group, with its stacked checkpoints."""
+    names = [f"{one.names[stage]}/{training}" for one in some]
+    folder = stacks.place(output / "parts" / "together", names)
+    stacks.begin(folder, names)
+    for step in steps:
+        (folder / str(step)).mkdir()
 
 
 def test_a_plan_counts_what_is_shared_once(tmp_path):
@@ -106,6 +116,21 @@ def test_a_target_with_checkpoints_and_nothing_behind_it_has_begun(tmp_path):
     assert ("target", "lenet5", "1", "1", "0", "0") in table(
         planned([one], tmp_path), "stage"
     )
+
+
+def test_a_plan_sees_what_is_trained_in_step(tmp_path):
+    sweep = weights(0.5, 1.0, 2.0, 3.0)
+    train_in_step(sweep[:3], "defense", tmp_path, "ghost", (1350, 1400))
+    train_in_step(sweep[1:3], "defense", tmp_path, "ghost", (1450,))
+    train_in_step(sweep[3:], "defense", tmp_path, "ghost", ())
+    train(sweep[2], "defense", tmp_path, "ghost", (1450, 1500))
+    lines = planned(sweep, tmp_path)
+    assert ("defense", "ghost", "4", "0", "3", "1") in table(lines, "stage")
+    steps = "1,400 (3 in step)", "1,450 (2 in step)", "1,500"
+    assert [line for line in lines if line.startswith("begun")] == [
+        f"begun: parts/{one.names['defense']}  ghost at step {step}"
+        for one, step in zip(sweep, steps, strict=False)
+    ]
 
 
 def test_a_plan_that_is_done_has_nothing_to_do(tmp_path):
@@ -170,7 +195,7 @@ def test_few_members_are_listed_with_their_states(sweep, tmp_path, monkeypatch):
     )
     titles = [f"defense.weight {one.config.defense.weight}" for one in sweep]
     assert standing(sweep, titles, tmp_path) == [
-        f"4 members in {tmp_path}: 1 done, 1 running, 1 failed, 1 missing",
+        f"4 members in {tmp_path}: 1 done, 1 running, 0 begun, 1 failed, 1 missing",
         f"done     {sweep[0].folder}  defense.weight 0.5",
         f"running  {sweep[2].folder}  defense.weight 2.0"
         "  since 2026-11-05T10:00:00+00:00",
@@ -180,12 +205,30 @@ def test_few_members_are_listed_with_their_states(sweep, tmp_path, monkeypatch):
     ]
 
 
+def test_members_with_a_checkpoint_have_begun(sweep, tmp_path):
+    """In step or alone, behind a lock or not; what has failed has not begun."""
+    train(sweep[0], "target", tmp_path, "target", (100,))
+    train_in_step(sweep[1:3], "defense", tmp_path, "ghost", (1400,))
+    train(sweep[3], "defense", tmp_path, "ghost", (450, 500))
+    lines = standing(sweep, [""] * 4, tmp_path)
+    assert lines[0].endswith(": 1 done, 0 running, 2 begun, 1 failed, 0 missing")
+    assert lines[2:4] == [
+        f"begun    {sweep[2].folder}  ghost at step 1,400 (2 in step)",
+        f"begun    {sweep[3].folder}  ghost at step 500",
+    ]
+    (one,) = members({"target": {"seed": 1}, "seed": 1})
+    train_in_step([one], "target", tmp_path, "target", (20,))
+    assert standing([one], [""], tmp_path)[1:] == [
+        f"begun    {one.folder}  target at step 20 (1 in step)"
+    ]
+
+
 def test_of_many_members_those_not_done_are_listed_at_most_so_many(tmp_path):
     many = members(*({"seed": seed} for seed in range(40)), base=NOISE)
     for one in many[:10]:
         finish(one, tmp_path)
     lines = standing(many, [""] * 40, tmp_path)
-    assert lines[0].endswith(": 10 done, 0 running, 0 failed, 30 missing")
+    assert lines[0].endswith(": 10 done, 0 running, 0 begun, 0 failed, 30 missing")
     assert len(lines) == 22 and lines[-1] == "and 10 more missing"
     assert not any(line.startswith("done") for line in lines)
     assert lines[1] == f"missing  {many[10].folder}"

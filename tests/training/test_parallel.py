@@ -52,6 +52,23 @@ def test_a_loop_on_four_devices_is_that_on_one_and_is_compiled_once():
         assert not (again and programs), "an equal step was compiled anew"
 
 
+def linear(units):
+    return 1_000 + 20 * units
+
+
+@pytest.mark.parametrize(
+    ("limit", "fit"), [(3_000, 85), (1_001, 1), (0, 1), (10**9, 100)]
+)
+def test_as_many_units_fit_as_two_programs_tell(limit, fit):
+    assert parallel.fitting(linear, limit, most=100) == fit
+    assert parallel.fitting(lambda units: 500, 1_000, most=100) == 100
+
+
+def test_what_a_program_needs_is_what_it_holds():
+    pixels = jax.ShapeDtypeStruct((1000,), np.float32)
+    assert parallel.needed(jax.jit(lambda x: x + 1).lower(pixels)) == 8_000
+
+
 def test_devices_are_a_matter_of_what_is_inside():
     assert parallel.now() == ()
     with parallel.on_devices(parallel.require(2)):
