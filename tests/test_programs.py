@@ -128,7 +128,8 @@ def member(name, change=None):
     return replace(config.build(tree), name=name)
 
 
-SLOW = "candidates", "ghost_plus", "arden"  # `testing` tries each part of them
+# `testing` tries each part of them, and experiments/test_groups a plan of GHOSTs.
+SLOW = "ghost", "candidates", "ghost_plus", "arden"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ They are scaled to 0..255 and enlarged to 28x28, MNIST's size, by Pillow's bicub
 resize of bytes, which computes in integers: the same bytes on every machine.
 """
 
+from functools import cache
+
 import numpy as np
 
 from ghostjax.data.catalog import DATASETS
@@ -25,12 +27,7 @@ def load(name: str) -> Dataset:
       The same images in the same order at every call.
       Stratified: of each class a fifth, rounded up or down, is in the test split.
     """
-    # Here, since importing it takes longer than all else that this does.
-    from sklearn.datasets import load_digits
-
-    bundle = load_digits()
-    images = np.stack([_enlarge(image) for image in bundle.images])
-    labels = bundle.target.astype(np.int32)
+    images, labels = _all()
     order = np.random.default_rng(_SEED).permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
     test = np.zeros(len(labels), bool)
@@ -43,6 +40,17 @@ def load(name: str) -> Dataset:
         class_names=DATASETS[name].class_names,
         source="embedded",
     )
+
+
+@cache  # a fifth of a second; a process that sweeps or tests asks often
+def _all() -> tuple[np.ndarray, np.ndarray]:
+    """All images, uint8 [1797, 28, 28, 1], and labels; not to be written to."""
+    # Here, since importing it takes longer than all else that this does.
+    from sklearn.datasets import load_digits
+
+    bundle = load_digits()
+    images = np.stack([_enlarge(image) for image in bundle.images])
+    return images, bundle.target.astype(np.int32)
 
 
 def _enlarge(image: np.ndarray) -> np.ndarray:

@@ -144,9 +144,13 @@ def fits(chain: Chain, image_shape: tuple[int, ...], variables: Variables) -> bo
     """Whether `variables` have the shapes of the chain's for images [H, W, C]."""
     if (half := _opaque(chain)) is not None:
         return half.inside == tuple(image_shape) and half.fits(variables)
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    wanted = jax.eval_shape(lambda x: init(chain, jax.random.key(0), x), image)
-    return jax.tree.map(jnp.shape, wanted) == jax.tree.map(jnp.shape, variables)
+    wanted, shape = {}, tuple(image_shape)
+    for name, layer in chain:
+        assert not isinstance(layer, Opaque)  # a half is a chain by itself
+        shape, leaves = _shapes(layer, shape)
+        if leaves:
+            wanted[name] = leaves
+    return wanted == jax.tree.map(jnp.shape, variables)
 
 
 def split(variables: Variables, chain: Chain = ()) -> tuple[Variables, Variables]:
@@ -219,33 +223,37 @@ def describe(chain: Chain, image_shape: tuple[int, ...]) -> list[Layer]:
     Raises:
       ValueError: a half of the user's own that takes other images, or is not there.
     """
-    return list(_describe(chain, tuple(image_shape)))
-
-
-@lru_cache(maxsize=64)  # tracing every layer takes a tenth of a second
-def _describe(chain: Chain, image_shape: tuple[int, ...]) -> tuple[Layer, ...]:
-    rows, x = [], jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    rows, shape = [], tuple(image_shape)
     for name, layer in chain:
-        if isinstance(layer, Opaque):
-            rows.append(_opaque_row(name, layer, x.shape[1:]))
-            x = jax.ShapeDtypeStruct((1, *layer.outside), jnp.float32)
-            continue
-        y, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
-        leaves = jax.tree.leaves(variables.get("params", {}))
-        cost = layer.flops(x.shape[1:], y.shape[1:])
-        values = prod(y.shape[1:])
-        parameters = sum(leaf.size for leaf in leaves)
-        rows.append(
-            Layer(
-                name=name,
-                shape=y.shape[1:],
-                parameters=parameters,
-                flops=cost,
-                bytes=4 * values,
-            )
-        )
-        x = y
-    return tuple(rows)
+        rows.append(_row(name, layer, shape))
+        shape = rows[-1].shape
+    return rows
+
+
+def _row(name: str, layer: Any, inside: tuple[int, ...]) -> Layer:
+    if isinstance(layer, Opaque):
+        return _opaque_row(name, layer, inside)
+    outside, variables = _shapes(layer, inside)
+    kernels = jax.tree.leaves(variables.get("params", {}), is_leaf=_is_shape)
+    return Layer(
+        name=name,
+        shape=outside,
+        parameters=sum(map(prod, kernels)),
+        flops=layer.flops(inside, outside),
+        bytes=4 * prod(outside),
+    )
+
+
+@lru_cache(maxsize=1024)  # tracing a layer takes some 10 ms; networks share many
+def _shapes(layer: Any, inside: tuple[int, ...]) -> tuple[tuple[int, ...], Variables]:
+    """The shapes of one layer's output, without the batch, and of its variables."""
+    x = jax.ShapeDtypeStruct((1, *inside), jnp.float32)
+    y, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
+    return y.shape[1:], jax.tree.map(jnp.shape, dict(variables))
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, tuple)
 
 
 def _opaque_row(name: str, layer: Opaque, inside: tuple[int, ...]) -> Layer:
