@@ -17,6 +17,7 @@ from ghostjax import registry
 from ghostjax.attacks import records as attacks
 from ghostjax.config import sections
 from ghostjax.defenses import records as defenses
+from ghostjax.evaluation.records import Judge
 from ghostjax.fields import Range, Record, facts, static_half, traced_half
 from ghostjax.records import Optimizer, Schedule
 from ghostjax.stego import records as stegos
@@ -26,6 +27,7 @@ HOME = Path(ghostjax.__file__).parent
 FILES = sorted(HOME.rglob("*.py"))
 ALGORITHMS = [
     HOME / "training" / "classifier.py",
+    HOME / "evaluation" / "judge.py",
     *(path for name in ("stego", "defenses", "attacks")
       for path in sorted((HOME / name).glob("*.py"))),
 ]  # fmt: skip
@@ -41,7 +43,7 @@ def records():
         and issubclass(value, Record)
         and value.__module__ == sections.__name__
     ]
-    return [row.record for row in ROWS] + here
+    return [row.record for row in ROWS] + here + [Judge]
 
 
 def fields_of(record):

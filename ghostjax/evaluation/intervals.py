@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-__all__ = ["Mean", "Proportion", "Z95", "mean", "proportion"]
+__all__ = ["Mean", "Proportion", "Share", "Z95", "mean", "proportion"]
 
 Z95 = NormalDist().inv_cdf(0.975)
 """Standard errors on either side of a normal mean's 95 % interval."""
@@ -43,6 +43,26 @@ def proportion(correct: float, n: int) -> Proportion:
     half = np.sqrt(share * (1 - share) * square + square**2 / 4) / (1 + square)
     low, high = max(0.0, centre - half), min(1.0, centre + half)
     return Proportion(100 * share, 100 * float(low), 100 * float(high))
+
+
+class Share(NamedTuple):
+    """How many of n pictures show their secret, beside what chance alone gives."""
+
+    count: float  # type: ignore[assignment]  # ties count in part; hides tuple.count
+    n: int
+    chance: float  # percent
+    clear: int = 0
+    """How many of these stand out from all that are wrong; see `recognition`."""
+
+    @property
+    def percent(self) -> float:
+        """count / n in per cent."""
+        return 100 * self.count / self.n
+
+    @property
+    def limits(self) -> Proportion:
+        """The share with Wilson's 95 % interval, in per cent."""
+        return proportion(self.count, self.n)
 
 
 class Mean(NamedTuple):

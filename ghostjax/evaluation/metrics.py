@@ -32,6 +32,7 @@ __all__ = [
     "ssim",
     "ssim_authors",
     "ssim_map",
+    "ssim_pairs",
     "summarise",
 ]
 
@@ -39,6 +40,7 @@ WINDOW = 11  # of `ssim`, Gaussian
 _SIGMA = 1.5
 _C1, _C2 = 0.01**2, 0.03**2  # of `ssim`, for images of range 1
 AUTHORS_WINDOW = 7  # of `ssim_authors`, uniform
+_ROWS, _PLACES = 16, 128  # pictures and candidates of one block of `ssim_pairs`
 
 
 def correct(logits: Array, labels: Array) -> Array:
@@ -124,6 +126,42 @@ def ssim_map(a: Array, b: Array) -> Array:
     return _ssim_windows(*_images(a, b), whole=False)
 
 
+def ssim_pairs(pictures: ArrayLike, candidates: ArrayLike) -> np.ndarray:
+    """The `ssim` of every picture with every candidate, float32 [B, N] on the host.
+
+    In blocks of a fixed number, which are one program in the memory of one block.
+
+    Args:
+      pictures: [B, H, W, C] in [0, 1]; NaN gives NaN.
+      candidates: [N, H, W, C] in [0, 1].
+
+    Raises:
+      ValueError: as for `ssim`, but that B and N may differ; or no images.
+    """
+    ones, others = np.asarray(pictures), np.asarray(candidates)
+    if not len(ones) or not len(others):
+        raise ValueError("SSIM of no images: give at least one picture and candidate")
+    if ones.shape[1:] != others.shape[1:]:
+        raise ValueError(f"images differ in shape: {ones.shape} and {others.shape}")
+    for images in (ones, others):
+        _images(images, images, window=WINDOW)
+    values = np.empty((len(ones), len(others)), np.float32)
+    for row in range(0, len(ones), _ROWS):
+        some = np.float32(_filled(ones[row : row + _ROWS], _ROWS))
+        for place in range(0, len(others), _PLACES):
+            beside = np.float32(_filled(others[place : place + _PLACES], _PLACES))
+            block = values[row : row + _ROWS, place : place + _PLACES]
+            block[:] = np.asarray(_ssim_block(some, beside))[
+                : block.shape[0], : block.shape[1]
+            ]
+    return values
+
+
+def _filled(images: np.ndarray, number: int) -> np.ndarray:
+    """So many images; those that are missing repeat."""
+    return images[np.resize(np.arange(len(images)), number)]
+
+
 def ssim_authors(truth: Array, recovered: Array) -> Array:
     """Structural similarity as He et al.'s code computes it, to compare with theirs.
 
@@ -155,6 +193,15 @@ _psnr = jax.jit(dm_pix.psnr)
 @jax.jit
 def _ssim_gaussian(a: Array, b: Array) -> Array:
     return _ssim_windows(a, b, whole=True).mean((-3, -2, -1))
+
+
+@jax.jit
+def _ssim_block(pictures: Array, candidates: Array) -> Array:
+    """[pictures, candidates]; the candidates' own windows are the same for all."""
+    return jax.lax.map(
+        lambda one: _ssim_windows(one[None], candidates, whole=True).mean((-3, -2, -1)),
+        pictures,
+    )
 
 
 @partial(jax.jit, static_argnames="whole")

@@ -19,7 +19,7 @@ from ghostjax.pixels import as_float
 from ghostjax.training.fit import Draw, Fit, Loss, LossValue, Recipe, Training
 from ghostjax.training.sampling import epoch_indices
 
-__all__ = ["LabelledImages", "classifier"]
+__all__ = ["LabelledImages", "classifier", "cross_entropy"]
 
 
 class LabelledImages(NamedTuple):
@@ -48,7 +48,7 @@ def classifier(
       ValueError: a batch larger than the data.
     """
     require_batch("target.batch_size", record.batch_size, context)
-    loss, draw = _loss(chain), _draw(record.batch_size)
+    loss, draw = cross_entropy(chain), _draw(record.batch_size)
     steps = -(-record.epochs * context.train_count // record.batch_size)
     recipe = Recipe(steps, record.optimizer, record.schedule)
 
@@ -72,7 +72,9 @@ def classifier(
     return fit
 
 
-def _loss(chain: Chain) -> Loss:
+def cross_entropy(chain: Chain) -> Loss:
+    """The loss of a network on batches (images, labels), its metric the accuracy."""
+
     def loss(
         params: Params,
         model_state: Params,
