@@ -8,8 +8,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from ghostjax import runtime
+from ghostjax.models import banded
 
-__all__ = ["convolve"]
+__all__ = ["convolve", "forwards_only"]
+
+forwards_only = jax.make_user_context(False)
+"""`with forwards_only(True)`: programs traced inside take no gradients."""
 
 
 def convolve(x: Array, kernel: Array, padding: str, stride: int = 1) -> Array:
@@ -24,16 +28,16 @@ def convolve(x: Array, kernel: Array, padding: str, stride: int = 1) -> Array:
     features come out of many channels, patches would be far larger than the result: the
     product is taken first, for every pixel and tap, and shifted sums of it after (5x5,
     32 to 1: 39 ms where patches take 526). It can be differentiated in both modes.
-    Elsewhere it is XLA's own.
+    Under `forwards_only` it is a product with a banded matrix, or XLA's own (lenet5
+    answers in half the time, cnn2 in two thirds). Elsewhere it is XLA's own.
     """
     height, width, channels, features = kernel.shape
     if not runtime.on_cpu():
-        layout = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(
-            x, kernel, (stride, stride), padding, dimension_numbers=layout
-        )
+        return _xla(x, kernel, padding, stride)
     if stride > 1:
         return _strided(x, kernel, stride)
+    if forwards_only.value:
+        return _forwards(x, kernel, padding)
     if padding == "SAME":
         borders = [((size - 1) // 2, size // 2) for size in (height, width)]
         x = jnp.pad(x, ((0, 0), *borders, (0, 0)))
@@ -62,6 +66,23 @@ def convolve(x: Array, kernel: Array, padding: str, stride: int = 1) -> Array:
             for i in range(height)
         )
     return product.reshape(batch, rows, columns, features)
+
+
+def _xla(x: Array, kernel: Array, padding: str, stride: int = 1) -> Array:
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=layout
+    )
+
+
+def _forwards(x: Array, kernel: Array, padding: str) -> Array:
+    height, width, channels, features = kernel.shape
+    columns = x.shape[2] - (width - 1 if padding == "VALID" else 0)
+    tile = banded.tile(channels, features, columns)
+    if not tile:
+        return _xla(x, kernel, padding)
+    window = height, width, channels, features
+    return banded.convolve(x, banded.matrix(kernel, tile), window, padding)
 
 
 def _sum(terms: Iterable[Array]) -> Array:

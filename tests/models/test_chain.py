@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import trainers
 
+from ghostjax import runtime
 from ghostjax.models import chain, zoo
-from ghostjax.models.convolution import convolve
+from ghostjax.models.convolution import convolve, forwards_only
 from ghostjax.models.layers import ConvTranspose, MaxPool
 
 # (parameters, output shapes of some layers), worked out by hand from the papers.
@@ -258,15 +259,35 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 @pytest.mark.parametrize("channels", [3, 64])
 def test_convolution_is_xlas(padding, size, channels):
     x, kernel = noise(0, 2, 9, 8, channels), noise(1, size, size, channels, 4)
-    convolved, wanted = jax.jit(
-        lambda x, kernel: (
-            convolve(x, kernel, padding),
-            jax.lax.conv_general_dilated(
-                x, kernel, (1, 1), padding, dimension_numbers=LAYOUT
-            ),
+
+    @jax.jit
+    def all_forms(x, kernel):
+        with forwards_only(True):
+            forwards = convolve(x, kernel, padding)
+        xlas = jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), padding, dimension_numbers=LAYOUT
         )
-    )(x, kernel)
+        return convolve(x, kernel, padding), forwards, xlas
+
+    convolved, forwards, wanted = all_forms(x, kernel)
     np.testing.assert_allclose(convolved, wanted, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(forwards, wanted, rtol=1e-5, atol=1e-4)
+
+
+def test_forwards_only_is_another_program_and_not_another_result_on_accelerators():
+    x, kernel = noise(0, 2, 9, 8, 3), noise(1, 3, 3, 3, 4)
+    convolved = jax.jit(convolve, static_argnums=2)
+
+    def written():
+        plain = convolved.lower(x, kernel, "VALID").as_text()
+        with forwards_only(True):
+            return plain, convolved.lower(x, kernel, "VALID").as_text()
+
+    plain, forwards = written()
+    assert plain != forwards
+    with runtime.written_for("gpu"):
+        plain, forwards = written()
+    assert plain == forwards
 
 
 def test_unknown_names_give_the_nearest():
