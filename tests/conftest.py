@@ -5,11 +5,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 # Much of the tests' time is the compiler's: it optimises less for them, which takes
-# two fifths of the processor time, and splits no small program into modules, which
-# takes a further tenth. Later versions have but one way of fusing.
+# two fifths of the processor time, and splits programs into fewer modules, which takes
+# a further tenth. Later versions have but one way of fusing.
 _QUICK = (
     "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0 "
-    "--xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1"
+    "--xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=4"
 )
 if version("jaxlib").startswith("0.10."):
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
@@ -34,7 +34,8 @@ def _caches(tmp_path_factory):
         shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
         os.environ["GHOSTJAX_CACHE"] = str(shared / "cache")
     runtime.keep_memory()
-    runtime.cache_programs()
+    if runtime.cache_programs():  # to keep and to read small ones takes longer
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.03)
 
 
 @pytest.fixture(scope="module", autouse=True)
