@@ -61,7 +61,10 @@ ALIKE = {
 }
 
 
-@pytest.mark.parametrize("name", ALIKE)
+SLOW = pytest.param("lbfgs", marks=pytest.mark.science)  # see the hyper-parameters'
+
+
+@pytest.mark.parametrize("name", [*(x for x in ALIKE if x != "lbfgs"), SLOW])
 def test_a_batch_is_its_images_one_by_one(name):
     record = ALIKE[name]
     features = sent("ReLU1")[1]
