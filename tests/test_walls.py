@@ -198,7 +198,7 @@ def test_every_module_says_what_is_public(name):
 def test_tests_mirror_the_house():
     here = Path(__file__).parent
     assert {
-        p.name for p in here.iterdir() if p.is_dir() and any(p.glob("test_*"))
+        p.name for p in here.iterdir() if p.is_dir() and any(p.glob("test_*.py"))
     } <= ROOMS
     assert {p.name for p in HOME.iterdir() if (p / "__init__.py").is_file()} == ROOMS
 
