@@ -9,6 +9,7 @@ from typing import Literal
 
 from ghostjax.attacks.records import NoDenoise, Rmle
 from ghostjax.defenses.records import Ghost
+from ghostjax.evaluation.records import Judge
 from ghostjax.fields import Record, seed, static
 from ghostjax.records import AttackRecord, DefenseRecord, StegoRecord, Trained
 from ghostjax.registry import FAMILIES
@@ -138,6 +139,7 @@ class Config(Record):
     attacker: Attacker = field(default_factory=Attacker)
     attack: AttackRecord = field(default_factory=Rmle)
     denoise: AttackRecord = field(default_factory=NoDenoise)
+    judge: Judge = field(default_factory=Judge)
     device: Device = field(default_factory=Device)
 
     def __post_init__(self) -> None:

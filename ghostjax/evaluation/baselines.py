@@ -1,4 +1,4 @@
-"""Pictures that an attacker has without looking at any feature.
+"""Pictures that an attacker has without looking at any feature. Imports no jax.
 
 A reconstruction that does not beat them has recovered nothing: on MNIST an all-black
 picture scores 9.7 dB, which passes for "good quality" in some papers.
@@ -6,9 +6,11 @@ picture scores 9.7 dB, which passes for "good quality" in some papers.
 
 import numpy as np
 
-__all__ = ["BASELINES", "pictures"]
+__all__ = ["BASELINES", "ORACLES", "pictures"]
 
 BASELINES = ("black", "grey", "constant", "train_mean", "class_mean")
+ORACLES = ("constant", "class_mean")
+"""Those that know something of the secret; no measure of what an attacker has got."""
 
 
 def pictures(
@@ -29,7 +31,7 @@ def pictures(
       name in `BASELINES` -> float32 [B, H, W, C] in [0, 1]: black; mid-grey, where the
       authors' search starts; the secret's own mean colour, the best of all constants,
       which the attacker does not know; the mean training image; the mean training image
-      of the secret's class, which it knows from the answer.
+      of the secret's class, which it knows where the answer is right.
     """
     means = {
         label: _mean(images[labels == label]) for label in np.unique(secret_labels)

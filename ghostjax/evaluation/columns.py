@@ -48,11 +48,15 @@ _PARTS = {
     "<b>": f"(?:{_OTHER})",
     "<blind>": "(?:black|grey|constant|train_mean|class_mean|mean_image)",
     "<norm>": "(?:l2|linf)",
+    "<by>": "(?:target|judge)(?:_known)?",
+    "<way>": "(?:judge|ssim)",
     "<score>": "(?:psnr|psnr8|ssim|ssim7)",
     "<quantity>": f"(?:(?:psnr|psnr8|ssim|ssim7)_(?:{_PICTURE}|mean_image)_(?:{_OTHER})"
     "|perturbation_(?:l2|linf))",
     "<accuracy>": "(?:(?:target_)?accuracy_(?:public|all|secret|probe)"
-    "|control_(?:constant_answer|shuffled_secret|cover_only)|covers_called_sensitive)",
+    "|control_(?:constant_answer|shuffled_secret|cover_only)|covers_called_sensitive"
+    f"|recognised|reidentified|recognised_(?:{_PICTURE})_(?:target|judge)(?:_known)?"
+    f"|reidentified_(?:{_PICTURE})_(?:judge|ssim))",
     "<key>": r"[\w.]+",
 }
 """Part of a family's name -> what stands in its place."""
@@ -76,6 +80,7 @@ COLUMNS = tuple(
         ("seed", "", "draws labels, pairs, retraining and attack"),
         ("attack", "", "its name; none: nothing was attacked"),
         ("denoise", "", "denoiser around the attack; none, or empty: not attacked"),
+        ("judge_caution", "", "why no judge looked at the pictures; mostly empty"),
         ("target_parameters", "", "parameters of the whole network"),
         *(
             (f"{section}.<key>", "", "key of the config: see `--help-keys`")
@@ -87,6 +92,7 @@ COLUMNS = tuple(
                 "attacker",
                 "attack",
                 "denoise",
+                "judge",
             )
         ),
         (
@@ -156,6 +162,32 @@ COLUMNS = tuple(
             "of a picture that needs no feature, against the secret",
         ),
         (
+            "recognised_<a>_<by>",
+            "%",
+            "attacker's pictures in which the secret's label is read, by the target or "
+            "the judge; known: told which labels are sensitive",
+        ),
+        ("recognised", "%", "the largest of these"),
+        ("recognised_chance", "%", "what the commonest label of the secrets would get"),
+        (
+            "reidentified_<a>_<way>",
+            "%",
+            "attacker's pictures that resemble their secret most of all candidates, by "
+            "the judge's features or SSIM; chance is 1 of N",
+        ),
+        ("reidentified", "%", "the largest of these"),
+        (
+            "reidentified_<a>_<way>_clear",
+            "images",
+            "of these, that resemble their secret more than any wrong one resembles "
+            "anything",
+        ),
+        (
+            "candidates",
+            "images",
+            "N: test images of the labels under attack, the secrets among them",
+        ),
+        (
             "perturbation_<norm>_mean",
             "pixels",
             "mean norm of what the generator adds, pixels in [0, 1]",
@@ -181,6 +213,7 @@ COLUMNS = tuple(
             "s",
             "training of the target, kept with its part; 0: it came trained",
         ),
+        ("seconds_judge", "s", "training of the judge, kept with its part; 0: none"),
         ("seconds_stego", "s", "training of the stego network; 0: none"),
         ("seconds_defense", "s", "training of the defense; 0: none"),
         ("seconds_attack_fit", "s", "training of the attacker"),

@@ -14,15 +14,15 @@ Z95 = NormalDist().inv_cdf(0.975)
 
 
 class Proportion(NamedTuple):
-    """A share in per cent with its 95 % interval."""
+    """A share in per cent with an interval, of 95 % where nothing else is said."""
 
     percent: float
     low: float
     high: float
 
 
-def proportion(correct: float, n: int) -> Proportion:
-    """The share correct / n in per cent, with Wilson's 95 % interval.
+def proportion(correct: float, n: int, errors: float = Z95) -> Proportion:
+    """The share correct / n in per cent, with Wilson's interval, of 95 % by default.
 
     Unlike mean ± 1.96 standard errors it stays in [0, 100] and does not shrink to a
     point at 0 or 100 %. Source: Wilson, JASA 1927.
@@ -30,6 +30,7 @@ def proportion(correct: float, n: int) -> Proportion:
     Args:
       correct: how many of n; no whole number where it is a mean over draws.
       n: at least 1.
+      errors: standard errors of a normal mean on either side of it, above 0.
 
     Raises:
       ValueError: `n` is below 1, or `correct` is not in 0..n.
@@ -38,7 +39,7 @@ def proportion(correct: float, n: int) -> Proportion:
         raise ValueError(
             f"{correct} of {n} is no proportion: expected 0 <= correct <= n"
         )
-    share, square = correct / n, Z95**2 / n
+    share, square = correct / n, errors**2 / n
     centre = (share + square / 2) / (1 + square)
     half = np.sqrt(share * (1 - share) * square + square**2 / 4) / (1 + square)
     low, high = max(0.0, centre - half), min(1.0, centre + half)
@@ -63,6 +64,12 @@ class Share(NamedTuple):
     def limits(self) -> Proportion:
         """The share with Wilson's 95 % interval, in per cent."""
         return proportion(self.count, self.n)
+
+    def above_chance(self, tests: int = 1) -> bool:
+        """Whether it is certain that chance does not explain it, where it is one of
+        several shares that are tested (Bonferroni: together they err in 2.5 %)."""
+        errors = NormalDist().inv_cdf(1 - 0.025 / tests)
+        return proportion(self.count, self.n, errors).low > self.chance
 
 
 class Mean(NamedTuple):

@@ -25,7 +25,7 @@ from ghostjax.base import Context, Images, Key, Labels, Params
 from ghostjax.data import Dataset
 from ghostjax.evaluation.answers import batches
 from ghostjax.evaluation.records import Judge as Record
-from ghostjax.fields import Hyper, traced_half
+from ghostjax.fields import Hyper
 from ghostjax.models import chain
 from ghostjax.models.chain import Chain, Variables
 from ghostjax.models.layers import Conv, Dense, InstanceNorm, Pad, Relu
@@ -33,9 +33,8 @@ from ghostjax.pixels import as_float
 from ghostjax.training.classifier import LabelledImages, cross_entropy
 from ghostjax.training.fit import Draw, Fit, Recipe, Training
 
-__all__ = ["FEWEST", "Judge", "Seen", "Subject", "TooFew", "fit", "judge", "judge_of"]
+__all__ = ["Judge", "Seen", "Subject", "TooFew", "judge", "judge_of"]
 
-FEWEST = 10  # training images of each class, of which a judge can learn
 _SMALLEST = 19  # pixels a side, that the convolutions leave something of
 _LOOKED_AT = 100  # images in one call
 
@@ -86,31 +85,15 @@ def judge_of(record: Record, dataset: Dataset) -> Judge:
     """The judge of a data set; equal ones share their programs.
 
     Raises:
-      TooFew: a class has fewer than `FEWEST` training images.
+      TooFew: a class has fewer training images than `records.FEWEST`.
     """
     images, labels = dataset.train
-    counts = np.bincount(labels, minlength=len(dataset.class_names))
-    if counts.min() < FEWEST:
-        raise TooFew(
-            f"data set {dataset.name!r} has {counts.min()} training images of class "
-            f"{dataset.class_names[counts.argmin()]!r}: a judge learns from {FEWEST} "
-            "of each class or more"
-        )
+    if refusal := record.refusal(labels, dataset.class_names):
+        raise TooFew(f"data set {dataset.name!r}: {refusal}")
     subject = Subject(images.shape[1:], len(dataset.class_names))
     context = Context(train_count=len(labels))
-    judging: Judge = registry.construct(judge, subject, record, context)
+    judging: Judge = registry.construct(judge, subject, record.training, context)
     return judging
-
-
-def fit(record: Record, dataset: Dataset) -> Fit:
-    """The training of a data set's judge, for `drive`; it ends in the variables.
-
-    Raises:
-      TooFew: as `judge_of`.
-    """
-    data = LabelledImages(*jax.device_put(tuple(dataset.train)))
-    key = jax.random.key(record.seed)
-    return judge_of(record, dataset).fit(key, traced_half(record), data)
 
 
 def judge(subject: Subject, record: Record, context: Context) -> Judge:

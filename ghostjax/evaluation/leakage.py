@@ -28,6 +28,7 @@ from ghostjax.base import (
 )
 from ghostjax.data import Split
 from ghostjax.evaluation import baselines, hiding, metrics
+from ghostjax.evaluation.views import ATTACKED, Onlookers, columns
 from ghostjax.fields import Hyper
 from ghostjax.pixels import as_bytes, as_float
 from ghostjax.training.fit import Fit
@@ -60,6 +61,7 @@ class Targets(NamedTuple):
     labels: np.ndarray  # int32 [n]
     covers: np.ndarray  # uint8 [n, H, W, C]
     cover_labels: np.ndarray  # int32 [n]
+    rows: np.ndarray  # int [n], of the secrets among the test images
     count: int  # type: ignore[assignment]  # the first, that count; hides tuple.count
     queries: int  # how often each is sent, with fresh noise
 
@@ -99,6 +101,7 @@ class Subject(NamedTuple):
     learned: Learned  # of `learning` with the same key
     key: Key  # consumed by the defense's noise and the attack
     targets: Targets
+    onlookers: Onlookers  # who look at what it gets
 
 
 class Leakage(NamedTuple):
@@ -145,8 +148,9 @@ def measure(
     Returns:
       Row columns (see `metrics.summarise`): reconstruction against secret, cover and
       stego; the secret extracted from the reconstruction and, where that is denoised
-      (what is smooth has lost its low bits), from what it was before; baselines against
-      the secret; and examples.
+      (what is smooth has lost its low bits), from what it was before; what is
+      recognised in these (see `views.columns`); baselines against the secret; and
+      examples.
     """
     begun = [_Begun.of(subject) for subject in subjects]
     leaked: dict[int, Leakage] = {}
@@ -261,7 +265,7 @@ def _judged(
     begun: _Begun, inversion: Inversion, seconds: float, train: Split
 ) -> Leakage:
     """Scores of what the attack made of one subject's features."""
-    scene, learned, _, targets = begun.subject
+    scene, learned, _, targets, onlookers = begun.subject
     secret, cover = begun.secret, begun.cover
     row: dict[str, Any] = {
         "seconds_attack_fit": learned.seconds,
@@ -271,6 +275,7 @@ def _judged(
         row |= _probed(scene.attack.probe, learned.params[1], begun.features, targets)
     pictures = _pictures(scene, inversion, secret, cover)
     row |= _scores(pictures, targets.count)
+    row |= _seen(pictures, targets, onlookers)
     row |= _trivial(train, secret, targets)
     answered = _answer(scene.defense, scene.params, begun.samples)
     shown = {k: as_bytes(np.asarray(x)[:_SHOWN]) for k, x in pictures.items()}
@@ -369,6 +374,15 @@ def _scores(pictures: Mapping[str, jax.Array], count: int) -> dict[str, Any]:
             compared = _compared(pictures[one], pictures[other])
             row |= _columns(f"{one}_{other}", compared, count)
     return row
+
+
+def _seen(
+    pictures: Mapping[str, jax.Array], targets: Targets, onlookers: Onlookers
+) -> dict[str, Any]:
+    """Columns of what is recognised."""
+    count = targets.count
+    shown = {k: np.asarray(x)[:count] for k, x in pictures.items() if k in ATTACKED}
+    return columns(shown, targets.labels[:count], onlookers)
 
 
 def _trivial(train: Split, secret: jax.Array, targets: Targets) -> dict[str, Any]:

@@ -14,11 +14,14 @@ right with probability 1 / N, and the first k are with N^-k.
 NaN in a picture counts as not recognised. On the host, in NumPy.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ghostjax.evaluation.intervals import Share
 
 __all__ = [
+    "MOST",
     "NOTHING",
     "NoShare",
     "candidates",
@@ -26,8 +29,10 @@ __all__ = [
     "labels_read",
     "recognised",
     "reidentified",
+    "require_candidates",
 ]
 
+MOST = 1000  # candidates, where their number is not stated
 NOTHING = -1  # stands for the label of a picture in which none is read
 
 
@@ -75,30 +80,46 @@ def recognised(labels: np.ndarray, secret_labels: np.ndarray) -> Share:
 
 
 def candidates(
-    labels: np.ndarray, sensitive: tuple[int, ...], secrets: np.ndarray, number: int = 0
+    labels: np.ndarray, among: Sequence[int], secrets: np.ndarray, number: int = 0
 ) -> np.ndarray:
-    """The rows of a test split among which secrets are looked for, int [N].
+    """The rows of a test split among which secrets are looked for, int [N], sorted but
+    that those of the secrets come first.
 
     Args:
       labels: int [images], of the split.
-      sensitive: the sensitive labels; all images that have one are candidates.
-      secrets: rows of the secrets that are attacked; they come first.
-      number: N, of which the secrets are a part; 0: as many as there are.
+      among: the labels that come into question; images that have one are candidates.
+      secrets: rows of the secrets that are attacked.
+      number: N, of which the secrets are a part; 0: as many as there are, but at most
+        `MOST` unless there are more secrets.
 
     Raises:
       NoShare: there are fewer images than candidates, or more secrets.
     """
-    rows = np.flatnonzero(np.isin(labels, sensitive))
-    others = rows[~np.isin(rows, secrets)]
-    there = np.concatenate([np.unique(secrets), others])
-    number = number or len(there)
-    if not max(2, len(np.unique(secrets))) <= number <= len(there):
-        raise NoShare(
-            f"{number} candidates for {len(np.unique(secrets))} secrets: the test "
-            f"split has {len(there)} images of sensitive labels; take at most so many, "
-            "and no fewer than secrets"
-        )
+    first = np.unique(secrets)
+    rows = np.flatnonzero(np.isin(labels, among))
+    there = np.concatenate([first, np.setdiff1d(rows, first)])
+    number = number or min(len(there), max(MOST, len(first)))
+    require_candidates(number, len(first), len(there))
     return there[:number]
+
+
+def require_candidates(number: int, secrets: int, there: int) -> None:
+    """Refuses a number of candidates.
+
+    Args:
+      number: wanted.
+      secrets: that are looked for, which are candidates themselves.
+      there: images that could be candidates.
+
+    Raises:
+      NoShare: there are fewer, there are more secrets, or it is one alone.
+    """
+    if not max(2, secrets) <= number <= there:
+        raise NoShare(
+            f"{number} candidates for {secrets} secrets: the test split has {there} "
+            "images of their labels; take at most so many, no fewer than secrets, and "
+            "2 at least"
+        )
 
 
 def reidentified(alike: np.ndarray, places: np.ndarray) -> Share:

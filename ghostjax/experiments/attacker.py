@@ -14,15 +14,24 @@ from jax import Array
 from jax.tree_util import Partial
 
 from ghostjax.base import Defense, Encoder, Images, Knowledge, Params, Stego, Task
-from ghostjax.config.sections import Attacker
-from ghostjax.data import Dataset, Split
+from ghostjax.config.sections import Attacker, Config
+from ghostjax.data import Dataset, Partition, Split
+from ghostjax.evaluation import recognition
 from ghostjax.evaluation.accuracy import Pairs
 from ghostjax.evaluation.leakage import Targets
 from ghostjax.fields import Hyper, averaged, traced_half
 from ghostjax.pixels import as_bytes, as_float
 from ghostjax.records import Member
 
-__all__ = ["hyper", "knowledge", "public_images", "targets"]
+__all__ = [
+    "among",
+    "candidates",
+    "hyper",
+    "knowledge",
+    "public_images",
+    "require_candidates",
+    "targets",
+]
 
 Perturb = Callable[[Params, Images, Images], Images]  # of a defense
 
@@ -56,9 +65,53 @@ def targets(section: Attacker, test: Split, pairs: Pairs) -> Targets:
         labels=test.labels[secrets],
         covers=test.images[covers],
         cover_labels=test.labels[covers],
+        rows=secrets,
         count=count,
         queries=section.queries,
     )
+
+
+def among(section: Attacker, labels: Partition) -> tuple[int, ...]:
+    """The labels that come into question for the images under attack: the sensitive
+    ones, or all where these are any images."""
+    if section.rows or section.select == "all":
+        return tuple(sorted((*labels.sensitive, *labels.public)))
+    return labels.sensitive
+
+
+def candidates(
+    config: Config, test: Split, labels: Partition, secrets: np.ndarray
+) -> np.ndarray | None:
+    """The test images among which each secret is looked for, int [N]; None where there
+    is but one.
+
+    Args:
+      config: of the member.
+      test: the test split.
+      labels: the partition.
+      secrets: rows of the images under attack.
+    """
+    chosen = among(config.attacker, labels)
+    if np.isin(test.labels, chosen).sum() < 2:
+        return None
+    number = config.judge.candidates
+    return recognition.candidates(test.labels, chosen, secrets, number)
+
+
+def require_candidates(config: Config, test: Split, labels: Partition) -> None:
+    """Refuses candidates that the test split does not have, or fewer than targets.
+
+    Raises:
+      ValueError: one line that says how many there are.
+    """
+    section, number = config.attacker, config.judge.candidates
+    there = int(np.isin(test.labels, among(section, labels)).sum())
+    secrets = len(set(section.rows)) or min(section.images, there)
+    if number:
+        try:
+            recognition.require_candidates(number, secrets, there)
+        except recognition.NoShare as error:
+            raise ValueError(f"judge.candidates = {number}: {error}") from error
 
 
 def hyper(attack: Member, denoise: Member, queries: int) -> Hyper:

@@ -29,6 +29,8 @@ _RESULTS = {
     "ssim_reconstruction_secret_mean": "SSIM",
     "ssim_extracted_secret_mean": "SSIM, read out",
     "ssim_extracted_before_secret_mean": "SSIM, read out before denoising",
+    "recognised": "recognised",
+    "reidentified": "re-identified",
 }
 
 

@@ -19,6 +19,7 @@ __all__ = ["Cost", "LIMITS", "cost"]
 LIMITS = {
     "max_ssim": ("worst_ssim", "SSIM of the best attack's pictures"),
     "max_psnr": ("worst_psnr", "PSNR of the best attack's pictures, dB"),
+    "max_recognised": ("worst_recognised", "secrets recognised, percent"),
     "max_edge_mflops": ("edge_mflops", "millions of operations on the edge"),
     "max_kilobytes": ("kilobytes", "sent, of 1,000 bytes"),
     "max_latency_ms": ("latency_ms", "latency, milliseconds"),

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ghostjax.config import grid
 from ghostjax.experiments import state
-from ghostjax.experiments.plan import STAGES, Member, Task, groups, plan
+from ghostjax.experiments.plan import LEARNED, STAGES, Member, Task, groups, plan
 from ghostjax.fields import ON, TRACED, Record, static_half
 from ghostjax.records import Trained
 from ghostjax.registry import FAMILIES
@@ -28,6 +28,7 @@ _TELLING = 4  # keys that tell a group from others
 _LISTED = 6  # values of one key; of more, the least and the largest
 _READS = {
     "target": ("target",),
+    "judge": ("judge",),
     "stego": ("stego",),
     "defense": ("target", "stego", "defense"),
     "measure": ("target", "stego", "defense"),
@@ -35,6 +36,7 @@ _READS = {
     "invert": ("target", "stego", "defense", "attacker", "attack", "denoise"),
 }
 """Stage -> the sections of a config that its tasks depend on."""
+_WHOLE = ("target", "judge", "stego")  # stages before any cut, with seeds of their own
 
 
 def planned(members: Sequence[Member], output: Path) -> list[str]:
@@ -219,14 +221,13 @@ def _summary(members: Sequence[Member], tasks: Iterable[Task]) -> str:
     """12 members: 1 target, 4 ghost trainings, 4 inverse trainings."""
     counts: Counter[tuple[str, str]] = Counter()
     for task in tasks:
-        if task.stage in ("target", "stego", "defense", "attack"):
+        if task.stage in ("target", "judge"):
+            counts["", task.stage] += 1
+        elif task.stage in LEARNED:
             config = members[task.member].config
             record = getattr(config, task.stage)
             noun = "training" if isinstance(record, Trained) else task.stage
-            if task.stage == "target":
-                counts["", "target"] += 1
-            else:
-                counts[f"{record.name} ", noun] += 1
+            counts[f"{record.name} ", noun] += 1
     shared = (_count(n, noun, before) for (before, noun), n in counts.items())
     return f"{_count(len(members), 'member')}: {', '.join(shared)}"
 
@@ -250,6 +251,7 @@ def _kind(task: Task, members: Sequence[Member]) -> _Kind:
         attack = f"{attack} + {config.denoise.name}"
     name = {
         "target": config.target.network,
+        "judge": config.data.name,
         "stego": config.stego.name,
         "defense": config.defense.name,
         "measure": config.defense.name,
@@ -319,7 +321,7 @@ def _titled(lines: Sequence[tuple[str, ...]], count: int) -> list[str]:
 def _place(task: Task, members: Sequence[Member]) -> list[str]:
     """Where the network of a group is cut, where it is."""
     config = members[task.member].config
-    if task.stage in ("target", "stego"):
+    if task.stage in _WHOLE:
         return []
     return [config.target.network, config.defense.cut]
 
@@ -369,7 +371,7 @@ def _varying(some: Sequence[Task], members: Sequence[Member]) -> str:
     joined = [members[task.member] for task in some]
     stage, hides = some[0].stage, joined[0].config.defense.hides
     values: dict[str, list[Any]] = {}
-    if stage not in ("target", "stego"):
+    if stage not in _WHOLE:
         values["seed"] = [one.config.seed for one in joined]
     for section in _sections(stage, joined[0]):
         for record in dict.fromkeys(getattr(one.config, section) for one in joined):

@@ -26,8 +26,8 @@ from ghostjax.fields import content_hash
 from ghostjax.models import chain, zoo
 from ghostjax.models.layers import Normalize
 from ghostjax.report import charts, page
-from ghostjax.report.findings import ATTACKED
 from ghostjax.report.folder import read_row
+from ghostjax.report.leaked import ATTACKED
 from ghostjax.report.tables import Table
 
 __all__ = ["Choice", "cuts", "recommend", "walk"]
@@ -198,7 +198,8 @@ def _row(base: Config, cut: str, seen: Mapping[str, Row]) -> dict[str, Any]:
             keys = [f"{score}_{picture}_secret_mean" for picture in ATTACKED]
             values = [number(result, key) for key in keys]
             row[f"{score} {attack}"] = max(v for v in values if v is not None)
-    for score in ("psnr", "ssim"):
+        row[f"recognised {attack}"] = result["recognised"]
+    for score in ("psnr", "ssim", "recognised"):
         row[f"worst_{score}"] = max(row[f"{score} {attack}"] for attack in seen)
     row["best_attack"] = max(seen, key=lambda attack: row[f"ssim {attack}"])
     return row
@@ -236,10 +237,11 @@ def _write(
 
 def _table(rows: Sequence[Row], attacks: Sequence[str]) -> Table:
     head = ["cut", "edge MFLOPs", "edge parameters", "kB sent", "latency", "energy"]
-    head += ["accuracy", *(f"{attack}: PSNR / SSIM" for attack in attacks), "fails"]
+    seen = (f"{attack}: PSNR / SSIM / recognised" for attack in attacks)
+    head += ["accuracy", *seen, "fails"]
     lines = []
     for row in rows:
-        seen = [f"{row[f'psnr {a}']:.2f} / {row[f'ssim {a}']:.3f}" for a in attacks]
+        seen = (_got(row, attack) for attack in attacks)
         lines.append(
             [
                 f"{row['cut']} ←" if row["recommended"] else row["cut"],
@@ -254,6 +256,11 @@ def _table(rows: Sequence[Row], attacks: Sequence[str]) -> Table:
             ]
         )
     return Table("Cuts", head, lines)
+
+
+def _got(row: Row, attack: str) -> str:
+    psnr, ssim = row[f"psnr {attack}"], row[f"ssim {attack}"]
+    return f"{psnr:.2f} / {ssim:.3f} / {row[f'recognised {attack}']:.1f} %"
 
 
 def _option(name: str) -> str:

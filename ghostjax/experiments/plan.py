@@ -2,7 +2,7 @@
 
 A member of a sweep, one experiment, passes the stages
 
-  target -> stego -> defense -> measure -> attack -> invert -> row
+  target -> judge -> stego -> defense -> measure -> attack -> invert -> row
 
 Each task is named by the content of all that its result depends on, so that a target is
 trained once for all members that share it. Tasks of one stage with an equal `group` run
@@ -19,9 +19,20 @@ from ghostjax.config.sections import Config
 from ghostjax.data import Dataset, Partition, fingerprint, load, partition
 from ghostjax.fields import content_hash, static_half
 
-__all__ = ["Member", "STAGES", "Task", "groups", "lay_out", "member", "plan", "renamed"]
+__all__ = [
+    "LEARNED",
+    "Member",
+    "STAGES",
+    "Task",
+    "groups",
+    "lay_out",
+    "member",
+    "plan",
+    "renamed",
+]
 
-STAGES = ("target", "stego", "defense", "measure", "attack", "invert", "row")
+LEARNED = ("target", "judge", "stego", "defense", "attack")  # and kept in parts
+STAGES = ("target", "judge", "stego", "defense", "measure", "attack", "invert", "row")
 _IDLE = ("name", "device")  # of a config: they change no result
 _UNDEFENDED = {"edge_variables", "cloud_variables", "public_images", "public_labels"}
 _SCHEME = {"perturbed_pairs", "stego_params", "encode"}  # knowledge of how one hides
@@ -183,6 +194,14 @@ def groups(tasks: Iterable[Task]) -> dict[tuple[str, Any], list[Task]]:
     return grouped
 
 
+def _judged(config: Config, dataset: Dataset) -> bool:
+    """Whether a judge looks at the attacker's pictures, if there are any."""
+    train = dataset.train
+    return config.judge.used and not config.judge.refusal(
+        train.labels, dataset.class_names
+    )
+
+
 def _names(one: Member) -> dict[str, str]:
     """Stage -> name of its task; data enter by their fingerprints."""
     config, labels = one.config, one.partition
@@ -200,6 +219,8 @@ def _names(one: Member) -> dict[str, str]:
     asked = labels.sensitive, config.seed
     names["measure"] = f"measure-{content_hash(names['defense'], *asked)}"
     if config.attack.needs:
+        if _judged(config, one.dataset):
+            names["judge"] = f"judge-{content_hash(data, config.judge.training)}"
         attack = _attack_hash(config, public, names)
         names["attack"] = f"{config.attack.name}-{attack}"
         names["invert"] = f"invert-{content_hash(attack, defense, *asked)}"
@@ -241,6 +262,7 @@ def _tasks(place: int, one: Member, half: Callable[[Any], Any]) -> Iterator[Task
     attacked = *defended, *learned, half(config.attacker)
     group = {
         "target": (*shapes, half(config.target)),
+        "judge": (shapes[0], half(config.judge)),
         "stego": (*shapes, hiding),
         "defense": defended,
         "measure": defended,
@@ -262,10 +284,11 @@ def _tasks(place: int, one: Member, half: Callable[[Any], Any]) -> Iterator[Task
 
 _NEEDS = {
     "target": (),
+    "judge": (),
     "stego": ("target",),
     "defense": ("target", "stego"),
     "measure": ("target", "stego", "defense"),
     "attack": ("target", "stego", "defense"),
-    "invert": ("target", "stego", "defense", "attack"),
-    "row": ("target", "stego", "defense", "measure", "attack", "invert"),
+    "invert": ("target", "judge", "stego", "defense", "attack"),
+    "row": STAGES[:-1],
 }

@@ -21,7 +21,15 @@ from ghostjax.config.sections import Config
 from ghostjax.config.toml import to_toml
 from ghostjax.data import Dataset
 from ghostjax.experiments import parts, stages, state
-from ghostjax.experiments.plan import STAGES, Member, Task, groups, lay_out, plan
+from ghostjax.experiments.plan import (
+    LEARNED,
+    STAGES,
+    Member,
+    Task,
+    groups,
+    lay_out,
+    plan,
+)
 from ghostjax.experiments.ways import Failure, Outcome, Ways
 from ghostjax.records import Trained
 from ghostjax.training import parallel
@@ -32,7 +40,6 @@ __all__ = ["Telling", "Title", "run"]
 Title = Callable[[Config], str]
 _USUAL = Ways()
 _WAVE = 64  # members whose results are held at once
-_LEARNING = ("target", "stego", "defense", "attack")
 
 
 class Telling(NamedTuple):
@@ -252,7 +259,7 @@ class _Session:
         places = [task.member for task in tasks]
         works = [self._at_work(place) for place in places]
         try:
-            if stage in _LEARNING:
+            if stage in LEARNED:
                 way = parts.Way(self._strategy(), self.ways.at_once)
                 outcomes: Sequence[Any] = stages.learn(stage, works, way)
             else:

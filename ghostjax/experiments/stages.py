@@ -8,6 +8,7 @@ Everything that can be refused is refused in `build`, before a file is written.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +23,11 @@ from ghostjax.config.sections import Config, OwnTarget, TargetRecord
 from ghostjax.data import Split, roles
 from ghostjax.defenses.plain import Send
 from ghostjax.defenses.records import Plain
-from ghostjax.evaluation import accuracy, hiding, leakage
+from ghostjax.evaluation import accuracy, hiding, leakage, views
+from ghostjax.evaluation.judge import Judge, judge_of
 from ghostjax.experiments import attacker, parts, results
 from ghostjax.experiments.parts import Way, together
-from ghostjax.experiments.plan import Member
+from ghostjax.experiments.plan import LEARNED, Member
 from ghostjax.fields import traced_half
 from ghostjax.models import chain, zoo
 from ghostjax.models.chain import Chain, Variables
@@ -57,6 +59,7 @@ class Built(NamedTuple):
     defense: Defense
     plain: Defense
     attack: Attack | None  # with its denoiser; None where the cloud does not try
+    judge: Judge | None  # of the attacker's pictures; None where there is none
 
 
 class Learned(NamedTuple):
@@ -102,7 +105,8 @@ def build(member: Member) -> Built:
 
     Raises:
       ValueError: unknown network or layer; shapes that do not fit; batches larger than
-        the data; targets that cannot be; members that are not what their records say.
+        the data; targets or candidates that cannot be; members that are not what their
+        records say.
     """
     config, dataset = member.config, member.dataset
     network, trainer = _network(config.target)
@@ -126,6 +130,7 @@ def build(member: Member) -> Built:
         attack = registry.build(config.denoise, cut, context._replace(inner=attack))
     if attack is not None:
         _require_known(config, attack.needs)
+        attacker.require_candidates(config, dataset.test, member.partition)
     defense = registry.build(config.defense, cut, hiding_context)
     _require_traits(config.defense, defense, cut)
     return Built(
@@ -136,7 +141,14 @@ def build(member: Member) -> Built:
         defense=defense,
         plain=registry.build(Plain(cut=config.defense.cut), cut, context),
         attack=attack,
+        judge=_judge_of(member),
     )
+
+
+def _judge_of(member: Member) -> Judge | None:
+    if "judge" not in member.names:
+        return None
+    return judge_of(member.config.judge, member.dataset)
 
 
 def _network(record: TargetRecord) -> tuple[zoo.Network, Callable[..., Any]]:
@@ -176,7 +188,7 @@ def learn(stage: str, works: Sequence[Work], way: Way) -> list[Learned | Excepti
     """What members have learned in a stage, or why they have not.
 
     Args:
-      stage: "target", "stego", "defense" or "attack".
+      stage: one of `plan.LEARNED`.
       works: of members whose tasks of this stage have one group.
       way: how several are trained.
     """
@@ -215,6 +227,14 @@ def _target(work: Work) -> Fit:
     return fitting
 
 
+def _judge(work: Work) -> Fit:
+    """A data set's judge, which all members share."""
+    record, judging = work.member.config.judge, work.built.judge
+    assert judging is not None  # or no task would ask for it
+    data, key = _training_images(work), jax.random.key(record.draw)
+    return judging.fit(key, traced_half(record), data)
+
+
 def _stego(work: Work) -> Fit:
     """The stego method learns on all training images, so every partition shares it."""
     record, images = work.member.config.stego, _training_images(work).images
@@ -234,12 +254,14 @@ def _attack(work: Work) -> Fit:
 
 _FITS: Mapping[str, Callable[[Work], Fit]] = {
     "target": _target,
+    "judge": _judge,
     "stego": _stego,
     "defense": _defense,
     "attack": _attack,
 }
 _TITLES: Mapping[str, Callable[[Config], str]] = {
     "target": lambda config: "target",
+    "judge": lambda config: "judge",
     "stego": lambda config: config.stego.name,
     "defense": lambda config: config.defense.name,
     "attack": lambda config: config.attack.name,
@@ -282,17 +304,7 @@ def _measured(work: Work, clean: Any, secret: Any) -> dict[str, Any]:
 
 def invert(works: Sequence[Work]) -> list[leakage.Leakage]:
     """What attackers get from the features of the targets."""
-    subjects = [
-        leakage.Subject(
-            scene=_scene(work),
-            learned=work.result("attack"),
-            key=work.key("attack"),
-            targets=attacker.targets(
-                work.member.config.attacker, work.member.dataset.test, _pairs(work)
-            ),
-        )
-        for work in works
-    ]
+    subjects = [_subject(work) for work in works]
     console, first = works[0].console, works[0].member
     targets = sum(len(subject.targets.labels) for subject in subjects)
     of = f" of {len(works)} members" if len(works) > 1 else ""
@@ -304,6 +316,54 @@ def invert(works: Sequence[Work]) -> list[leakage.Leakage]:
     )
 
 
+def _subject(work: Work) -> leakage.Subject:
+    """A member's targets, who attacks them, and who looks at what that gives."""
+    member = work.member
+    targets = attacker.targets(
+        member.config.attacker, member.dataset.test, _pairs(work)
+    )
+    among = attacker.among(member.config.attacker, member.partition)
+    judged = work.result("judge")
+    look = None
+    if judged is not None and work.built.judge is not None:
+        look = partial(work.built.judge.look, judged.params)
+    return leakage.Subject(
+        scene=_scene(work),
+        learned=work.result("attack"),
+        key=work.key("attack"),
+        targets=targets,
+        onlookers=views.Onlookers(
+            target=views.looker(work.built.network, work.result("target").params),
+            judge=look,
+            among=among,
+            lineup=_lineup(work, targets, look),
+        ),
+    )
+
+
+def _lineup(
+    work: Work, targets: leakage.Targets, look: views.LookCloser | None
+) -> views.Lineup | None:
+    """The candidates, which members with the same targets share."""
+    member = work.member
+    secrets = targets.rows[: targets.count]
+    rows = attacker.candidates(
+        member.config, member.dataset.test, member.partition, secrets
+    )
+    if rows is None:
+        return None
+    images = member.dataset.test.images[rows]
+    places = {row: place for place, row in enumerate(rows)}
+    features = None
+    if look is not None:
+        features = work.once(
+            "candidates",
+            (member.names["judge"], rows.tobytes()),
+            lambda: look(images).features,
+        )
+    return views.Lineup(images, np.array([places[row] for row in secrets]), features)
+
+
 def row(work: Work, folder: Path, began: float) -> None:
     """Writes what the member has answers out."""
     member, built = work.member, work.built
@@ -313,13 +373,13 @@ def row(work: Work, folder: Path, began: float) -> None:
     columns = _settings(work) | measured["row"]
     arrays = dict(measured["arrays"])
     history: dict[str, Any] = {}
-    for stage in ("target", "stego", "defense", "attack"):
+    for stage in LEARNED:
         if (learned := work.result(stage)) is not None:
             history |= learned.metrics
     if inverted is not None:
         columns |= inverted.row
         arrays |= inverted.arrays
-    for stage in ("target", "stego", "defense"):
+    for stage in LEARNED[:-1]:
         spent = parts.seconds(work.folder(stage)) if stage in member.names else 0.0
         columns[f"seconds_{stage}"] = spent
     columns["seconds_total"] = time.time() - began
@@ -491,6 +551,14 @@ def _new_scene(work: Work) -> leakage.Scene:
     )
 
 
+def _judge_caution(member: Member) -> str:
+    """Why no judge looks at the attacker's pictures, where one was wanted."""
+    dataset, record = member.dataset, member.config.judge
+    if not record.used:
+        return ""
+    return record.refusal(dataset.train.labels, dataset.class_names)
+
+
 def _settings(work: Work) -> dict[str, Any]:
     member, built = work.member, work.built
     config, hides = member.config, built.defense.hides
@@ -513,6 +581,7 @@ def _settings(work: Work) -> dict[str, Any]:
         "seed": config.seed,
         "attack": config.attack.name,
         "denoise": config.denoise.name if built.attack is not None else "",
+        "judge_caution": _judge_caution(member) if built.attack is not None else "",
         "target_parameters": sum(layer.parameters for layer in layers),
         **results.config_columns(config),
     }

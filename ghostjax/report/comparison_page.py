@@ -38,6 +38,7 @@ _RESULTS = (
     "psnr_reconstruction_secret_mean", "ssim_reconstruction_secret_mean",
     "psnr_extracted_secret_mean", "ssim_extracted_secret_mean",
     "psnr_extracted_before_secret_mean", "ssim_extracted_before_secret_mean",
+    "recognised", "recognised_chance", "reidentified", "candidates",
     "seconds_total",
 )  # fmt: skip
 

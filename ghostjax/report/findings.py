@@ -4,46 +4,25 @@ The columns are those of `tables`; any may be missing, and then nothing is said 
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from ghostjax.evaluation.rows import Row, above, count, number
-from ghostjax.report.tables import BASELINES, NONE, cell
+from ghostjax.report import leaked
+from ghostjax.report.leaked import ATTACKED
+from ghostjax.report.tables import NONE, cell
 
 __all__ = [
-    "ATTACKED",
-    "BEFORE",
     "CALLED_SENSITIVE",
-    "EXTRACTED",
     "PUBLIC_LOSS",
     "RESEMBLES",
-    "Way",
     "cautions",
     "subject",
     "summary",
     "verdict",
-    "ways",
 ]
 
 PUBLIC_LOSS = 1.0  # points of public accuracy that hiding may cost
 CALLED_SENSITIVE = 1.0  # percent of clean covers that may be called sensitive
 RESEMBLES = 0.5  # mean SSIM from which the attacker's pictures show the secret
-
-EXTRACTED = "the secret read out of the reconstruction"
-BEFORE = f"{EXTRACTED} before it was denoised"
-ATTACKED = {
-    "reconstruction": "the reconstruction",
-    "extracted": EXTRACTED,
-    "extracted_before": BEFORE,
-}
-"""The pictures that an attacker may end with, and what they are."""
-
-
-class Way(NamedTuple):
-    """What an attacker has of the secrets, on average, and which pictures these are."""
-
-    ssim: float | None
-    psnr: float | None
-    words: str
 
 
 def subject(row: Row) -> str:
@@ -76,7 +55,7 @@ def verdict(row: Row) -> str:
         if target is not None:
             part += f" (target {target:.1f} %)"
         parts.append(part)
-    sentence = "; ".join(filter(None, [", ".join(parts), _attacker(row)]))
+    sentence = "; ".join(filter(None, [", ".join(parts), leaked.said(row)]))
     if not sentence:
         return "This row holds neither accuracies nor an attack."
     return sentence[0].upper() + sentence[1:] + "."
@@ -132,6 +111,8 @@ def summary(row: Row) -> list[tuple[str, str]]:
         ("attack vs cover", _quality(row, "reconstruction_cover")),
         ("extracted vs secret", _quality(row, "extracted_secret")),
         ("before denoising", _quality(row, "extracted_before_secret")),
+        ("attacker reads", leaked.recognised(row)),
+        ("attacker finds", leaked.reidentified(row)),
         ("time", cell("seconds_total", row.get("seconds_total"))),
     ]
     lines += [("caution", words) for words in cautions(row)]
@@ -140,59 +121,6 @@ def summary(row: Row) -> list[tuple[str, str]]:
 
 def _hidden(row: Row) -> bool:
     return bool(row.get("stego", True))
-
-
-def ways(row: Row) -> list[Way]:
-    """The attacker's ways to the secret that the row has, the best, by SSIM, first."""
-    measured = []
-    for name, words in ATTACKED.items():
-        likeness = number(row, f"ssim_{name}_secret_mean")
-        decibels = number(row, f"psnr_{name}_secret_mean")
-        if decibels is not None or likeness is not None:
-            measured.append(Way(likeness, decibels, words))
-    return sorted(measured, key=_rank, reverse=True)
-
-
-def _rank(way: Way) -> tuple[float, float]:
-    return (
-        way.ssim if way.ssim is not None else -1.0,
-        way.psnr if way.psnr is not None else float("-inf"),
-    )
-
-
-def _attacker(row: Row) -> str:
-    pictures = ways(row)
-    if not pictures:
-        return ""
-    likeness, decibels, words = pictures[0]
-    shown = [] if decibels is None else [f"{decibels:.1f} dB"]
-    shown += [] if likeness is None else [f"SSIM {likeness:.3f}"]
-    best = f"best pictures ({words})" if len(pictures) > 1 else "pictures"
-    said = f"the attacker's {best} have {' / '.join(shown)} against the secret"
-    return f"{said} on average{_nothing(row)}"
-
-
-def _nothing(row: Row) -> str:
-    """Says so where a picture without any feature has as good a PSNR and SSIM."""
-    best = []
-    for score in ("psnr", "ssim"):
-        scores = (number(row, f"{score}_{name}_secret_mean") for name in ATTACKED)
-        attacked = [value for value in scores if value is not None]
-        guessed = {
-            name: value
-            for name in BASELINES
-            if (value := number(row, f"{score}_{name}_secret_mean")) is not None
-            and name != "constant"  # which the attacker does not have
-        }
-        if not attacked or not guessed or max(attacked) > max(guessed.values()):
-            return ""
-        name = max(guessed, key=guessed.__getitem__)
-        shown = cell(f"{score}_", guessed[name])
-        best.append(f"{score.upper()} {shown} ({BASELINES[name]})")
-    return (
-        f": it has recovered nothing, for without looking at any feature it has "
-        f"{' and '.join(best)}"
-    )
 
 
 def _other_cautions(row: Row) -> list[str]:
@@ -211,6 +139,8 @@ def _other_cautions(row: Row) -> list[str]:
         said.append(f"{called:.2f} % of clean covers are called sensitive.")
     if row.get("defense_caution"):
         said.append(str(row["defense_caution"]))
+    if row.get("judge_caution"):
+        said.append(f"No judge looked at the pictures: {row['judge_caution']}.")
     for name, words in ATTACKED.items():
         likeness = number(row, f"ssim_{name}_secret_mean")
         if likeness is not None and likeness >= RESEMBLES:

@@ -49,6 +49,7 @@ WHITE = np.iinfo(np.uint8).max
 INK, FAINT, GOOD, BAD = "#1b1b1b", "#666666", "#00509d", "#b3400b"
 SPANS = {
     "accuracy": (10.0, -3.0, 103.0),
+    "recognised": (10.0, -3.0, 103.0),
     "psnr": (2.0, -np.inf, np.inf),
     "ssim": (0.1, -1.03, 1.03),
 }
@@ -231,8 +232,8 @@ def widen(ax: Axes, axis: Literal["x", "y"], score: str) -> None:
     Args:
       ax: with everything drawn that its limits follow from.
       axis: which of its two.
-      score: what it shows: "accuracy" in percent spans at least 10 points, "psnr" 2 dB,
-        "ssim" 0.1.
+      score: what it shows: "accuracy" and "recognised" in percent span at least 10
+        points, "psnr" 2 dB, "ssim" 0.1.
     """
     least, bottom, top = SPANS[score]
     low, high = getattr(ax, f"get_{axis}lim")()

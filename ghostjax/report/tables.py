@@ -24,6 +24,7 @@ from ghostjax.evaluation.rows import (
     is_number,
     number,
 )
+from ghostjax.report.leaked import readings
 
 __all__ = [
     "ABSENT",
@@ -56,13 +57,18 @@ _LABELS = {
     "gamma": "γ (sensitive : public)",
     "accuracy_secret_n": "test secrets",
     "defense_caution": "caution of the defense",
+    "judge_caution": "why there is no judge",
+    "recognised": "recognised secrets, by the best reader",
+    "reidentified": "re-identified secrets, by the best way",
 }
 _SETTINGS = (
     "name", "hash", "data", "network", "target_parameters", "cut", "edge_layers",
     "defense", "stego", "bits", "gamma", "sensitive_labels", "public_labels",
-    "seed", "attack", "denoise", "defense_caution",
+    "seed", "attack", "denoise", "defense_caution", "judge_caution",
 )  # fmt: skip
-_PARTS = ("_mean", "_low", "_high", "_n", "_infinite", "_undefined", "_max", "_min")
+_PARTS = (
+    "_mean", "_low", "_high", "_n", "_infinite", "_undefined", "_max", "_min", "_clear",
+)  # fmt: skip
 _SCORES = {
     "psnr": "PSNR",
     "psnr8": "PSNR of 8-bit images",
@@ -73,10 +79,11 @@ BASELINES = {
     "black": "all black",
     "grey": "mid-grey",
     "train_mean": "mean training image",
-    "class_mean": "mean training image of the secret's class",
+    "class_mean": "mean training image of the secret's class (knows the class)",
     "constant": "the secret's own mean colour (an oracle)",
 }
-"""Pictures that are there without looking at any feature (`baselines.BASELINES`)."""
+"""Pictures that are there without looking at any feature (`baselines.BASELINES`), and
+what two of them know."""
 _HIDING = ("cover_stego", "cover_perturbed", "revealed_secret", "mean_image_secret")
 
 
@@ -104,9 +111,10 @@ def tables(row: Row, labels: Labels = NO_LABELS) -> list[Table]:
     known = {*settings, *said, *utility}
     utility += _starting(bases, known, "accuracy_", "control_", "target_accuracy_")
     cost = _starting(bases, known, "seconds_")
+    seen = _starting(bases, known, "recognised", "reidentified", "candidates")
     quality = _starting(bases, known, *(f"{score}_" for score in _SCORES))
     pairs = list({key.split("_", 1)[1]: None for key in quality})
-    other = _starting(bases, {*known, *utility, *cost, *quality}, "")
+    other = _starting(bases, {*known, *utility, *cost, *quality, *seen}, "")
     hiding = [pair for pair in pairs if pair in _HIDING]
     trivial = [f"{name}_secret" for name in BASELINES if f"{name}_secret" in pairs]
     attacked = [pair for pair in pairs if pair not in (*_HIDING, *trivial)]
@@ -118,6 +126,7 @@ def tables(row: Row, labels: Labels = NO_LABELS) -> list[Table]:
         _table("Utility", [_share_line(row, key) for key in utility], head, _WILSON),
         _quality_table(hidden, row, hiding, _NOTE),
         _quality_table(got, row, attacked, note),
+        _table("Who has seen what in it", _seen_lines(row), _SEEN, _WILSON_SEEN),
         _quality_table("Without looking at any feature", row, trivial, _TRIVIAL),
         _table("What the defense says of itself", account),
         _table("Other", [(label(key), _measured(row, key)) for key in other]),
@@ -125,6 +134,9 @@ def tables(row: Row, labels: Labels = NO_LABELS) -> list[Table]:
         _table("Settings", [(label(k), cell(k, row[k])) for k in settings]),
     ]
     return [table for table in groups if table.lines]
+
+
+_PERCENT = ("control_", "covers_called_", "recognised", "reidentified")
 
 
 def label(key: str, labels: Labels = NO_LABELS) -> str:
@@ -147,7 +159,9 @@ def cell(key: str, value: Any, labels: Labels = NO_LABELS) -> str:
         return f"{text(value)} {labels[key].unit}".rstrip()
     if key.endswith("_n") or key == "target_parameters":
         return f"{int(value):,}"
-    if "accuracy" in key or key.startswith(("control_", "covers_called_")):
+    if key == "candidates" or key.endswith("_clear"):
+        return f"{int(value):,}"
+    if "accuracy" in key or key.startswith(_PERCENT):
         return f"{value:.2f} %"
     if key.startswith(("psnr_", "psnr8_")):
         return f"{value:.2f} dB"
@@ -183,7 +197,8 @@ _NOTE = (
 
 _TRIVIAL = (
     "Pictures that nobody had to attack for: a reconstruction that does not beat them "
-    "has recovered nothing. The attacker does not have the oracle."
+    "has recovered nothing. The attacker does not have the oracle, and knows the class "
+    "only where the answer gives it away: no verdict rests on these two."
 )
 
 
@@ -231,6 +246,25 @@ def _share_line(row: Row, key: str) -> tuple[str, ...]:
         return label(key), shown, NONE, cell("_n", images or None)
     _, low, high = proportion(percent / 100 * images, images)
     return label(key), shown, f"[{low:.2f}, {high:.2f}]", cell("_n", images)
+
+
+def _seen_lines(row: Row) -> list[tuple[str, ...]]:
+    """Pictures and who looked, percent, interval, chance, count."""
+    lines: list[tuple[str, ...]] = []
+    for reading in readings(row):
+        share, (percent, low, high) = reading.share, reading.share.limits
+        interval = f"[{low:.2f}, {high:.2f}]"
+        numbers = f"{percent:.2f} %", interval, f"{share.chance:.2f} %", f"{share.n:,}"
+        lines.append((reading.words, *numbers))
+    return lines
+
+
+_SEEN = ("the attacker's", "percent", "95 % interval", "chance", "test images")
+_WILSON_SEEN = (
+    "Intervals are Wilson's. Chance: an answer that looks at nothing, the commonest "
+    "label of the secrets; or one of the candidates. The judge is another network than "
+    "the target, trained on changed images of the data set's own."
+)
 
 
 def _quality_table(title: str, row: Row, pairs: Sequence[str], note: str) -> Table:

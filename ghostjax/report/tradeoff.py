@@ -3,10 +3,10 @@ one over its strengths (He et al., Figs. 9, 10 and 13).
 
 GHOST compares accuracies over budgets that mean something else in each method. Here a
 defense at one strength is one point: its accuracy, and the best picture that any of the
-attackers got, as mean SSIM and PSNR. The accuracy is that on sensitive images where any
-defense hides them, else that on the images of all labels. Runs that differ in nothing
-but the attacker are one point; runs that differ only in the seed are their mean, with
-its 95 % interval. Imports no jax.
+attackers got, as mean SSIM and PSNR, and how many secrets are recognised. The accuracy
+is that on sensitive images where any defense hides them, else that on the images of all
+labels. Runs that differ in nothing but the attacker are one point; runs that differ
+only in the seed are their mean, with its 95 % interval. Imports no jax.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ghostjax.evaluation.rows import NO_LABELS, Labels, Row, is_number, number
-from ghostjax.report import findings, tables
+from ghostjax.report import leaked, tables
 from ghostjax.report.panels import COLOURS, FAINT, finite, tidy, widen
 from ghostjax.report.replicates import Replicates, alike, cell, note, replicates, spread
-from ghostjax.report.tables import ABSENT, BASELINES, NONE, Table
+from ghostjax.report.tables import ABSENT, NONE, Table
 
 __all__ = [
     "BUDGETS_CAPTION",
@@ -35,7 +35,11 @@ __all__ = [
     "table",
 ]
 
-_PANELS = (("ssim", "best attack's SSIM"), ("psnr", "best attack's PSNR (dB)"))
+_PANELS = {
+    "ssim": "best attack's SSIM",
+    "psnr": "best attack's PSNR (dB)",
+    "recognised": "secrets recognised (%)",
+}
 
 
 class Point(NamedTuple):
@@ -48,7 +52,8 @@ class Point(NamedTuple):
     accuracy: float  # in percent
     ssim: float  # the best mean SSIM against the secrets
     psnr: float  # the best mean PSNR, perhaps another attack's
-    halves: Mapping[str, float]  # of the intervals of these three; NaN: one run
+    recognised: float  # the largest share of any attack, percent; NaN: not measured
+    halves: Mapping[str, float]  # of the intervals of these four; NaN: one run
     words: str  # the attack of the best SSIM
 
     @property
@@ -79,7 +84,7 @@ def points(
         row
         for row in rows
         if number(row, column) is not None
-        and any(way.ssim is not None for way in findings.ways(row))
+        and any(way.ssim is not None for way in leaked.ways(row))
     ]
     telling = _told(rows, [key for key in keys if key != "gamma"])
     shown = [
@@ -87,6 +92,15 @@ def points(
         for group in alike(attacked, keys)
     ]
     return shown if rivals(shown) or _is_curve(shown) else []
+
+
+def _panels(shown: Sequence[Point]) -> dict[str, str]:
+    """What accuracy is drawn over, and its words: what any point has."""
+    return {
+        score: words
+        for score, words in _PANELS.items()
+        if any(finite(getattr(point, score)) for point in shown)
+    }
 
 
 def rivals(shown: Sequence[Point]) -> bool:
@@ -100,11 +114,13 @@ def table(shown: Sequence[Point]) -> Table:
     controls = _CONTROLS[shown[0].column]
     seeds = any(point.runs.seeds > 1 for point in shown)
     counted = ["seeds (n)"] if seeds else []
-    head = ["defense", "γ", *counted, *extra, *controls.values(), *_HEAD]
+    recognised = "recognised" in _panels(shown)
+    seen = ["recognised"] if recognised else []
+    head = ["defense", "γ", *counted, *extra, *controls.values(), *_HEAD, *seen]
     lines = []
     for point in shown:
         row = point.row
-        blind = _blind(row, "ssim")
+        blind = leaked.blind(row, "ssim")
         lines.append(
             [
                 _name(point),
@@ -116,6 +132,7 @@ def table(shown: Sequence[Point]) -> Table:
                 _measured(point, "ssim"),
                 NONE if blind is None else f"{blind:.3f}",
                 _measured(point, "psnr"),
+                *([_measured(point, "recognised")] if recognised else []),
             ]
         )
     words = " ".join(filter(None, [_NOTE, note([point.runs for point in shown])]))
@@ -123,31 +140,33 @@ def table(shown: Sequence[Point]) -> Table:
 
 
 def figure(shown: Sequence[Point]) -> Figure:
-    """Accuracy over the best SSIM and PSNR, below each other for each ratio, side by
-    side where there is one.
+    """Accuracy over the best SSIM and PSNR and the share that is recognised, below each
+    other for each ratio, side by side where there is one.
 
     A defense is one colour, or one for each of its kinds (place, distribution, cut); a
     line joins its strengths, in the order of the runs, with larger dots from one to the
     next, the first and the last named. Bars: intervals over seeds.
     Dashed: the best constant answer, or the undefended target's accuracy. Dotted: the
-    best picture without any feature.
+    best picture without features and class, and the commonest label.
     """
+    panels = _panels(shown)
     ratios = list(dict.fromkeys(str(point.row.get("gamma")) for point in shown))
     colours = _colours(shown)
     single = len(ratios) == 1
-    size = (8.6, 3.4) if single else (1.6 + 3.3 * len(ratios), 6.6)
+    many = len(panels)
+    size = (4.3 * many, 3.4) if single else (1.6 + 3.3 * len(ratios), 3.3 * many)
     picture = Figure(figsize=size, layout="constrained")
     if single:
-        axes = picture.subplots(1, 2, squeeze=False, sharey=True).T
+        axes = picture.subplots(1, many, squeeze=False, sharey=True).T
     else:
         axes = picture.subplots(
-            2, len(ratios), squeeze=False, sharey=True, sharex="row"
+            many, len(ratios), squeeze=False, sharey=True, sharex="row"
         )
     for column, ratio in zip(axes.T, ratios, strict=True):
         here = [point for point in shown if str(point.row.get("gamma")) == ratio]
         if not single or shown[0].column == "accuracy_secret":
             column[0].set_title(f"γ {ratio}", fontsize=10)
-        for ax, (score, label) in zip(column, _PANELS, strict=True):
+        for ax, (score, label) in zip(column, panels.items(), strict=True):
             for name, colour in colours.items():
                 line = [point for point in here if _curve(point) == name]
                 if line:
@@ -155,10 +174,10 @@ def figure(shown: Sequence[Point]) -> Figure:
             _references(ax, here, score)
             ax.set_xlabel(label)
             tidy(ax)
-    for score, line in zip(("ssim", "psnr"), axes, strict=True):
+    for score, line in zip(panels, axes, strict=True):
         widen(line[0], "x", score)  # shared with the rest of its line
     widen(axes[0, 0], "y", "accuracy")
-    for ax in axes[: 1 if single else 2, 0]:
+    for ax in axes[: 1 if single else many, 0]:
         ax.set_ylabel(_WORDS[shown[0].column])
     named: dict[str, Any] = {}  # a defense may be missing at a ratio
     for ax in axes[0]:
@@ -262,13 +281,15 @@ CAPTION = (
     "along a defense's strengths, in the order of the legend. Dashed: on sensitive "
     "images the best constant answer, which is always right with one sensitive label, "
     "on all labels the undefended target. Dotted: the best picture of a secret that "
-    "needs no feature, only its class; what lies left of it leaks nothing by this "
-    "measure. Bars, where there are any: 95 % intervals of means over seeds."
+    "needs neither features nor class, and the commonest label of the secrets. Left of "
+    "them nothing leaks by this measure, but perhaps by another. Bars, where there are "
+    "any: 95 % intervals of means over seeds."
 )
 _NOTE = (
     "The best of all attacks run on a defense at this strength, by mean SSIM against "
-    "the secrets; its PSNR is the best of any attack. Without features: the best of "
-    "the pictures that need none. A published ε is no guarantee."
+    "the secrets; its PSNR, and the share in which the target or the judge recognises "
+    "the secret, are the best of any attack. Without features: the best picture that "
+    "needs none, nor the class. A published ε is no guarantee."
 )
 _WORDS = {
     "accuracy_secret": "accuracy, sensitive images (%)",
@@ -318,16 +339,16 @@ def _told(rows: Sequence[Row], keys: Sequence[str]) -> dict[str, list[str]]:
 def _point(
     group: Sequence[Replicates], telling: Sequence[str], labels: Labels, column: str
 ) -> Point:
-    pictures = [(way, runs) for runs in group for way in findings.ways(runs.row)]
+    pictures = [(way, runs) for runs in group for way in leaked.ways(runs.row)]
     scored = [(way.ssim, way, runs) for way, runs in pictures if way.ssim is not None]
     ssim, best, runs = max(scored, key=lambda triple: triple[0])
     row = runs.row
     decibels = [(w.psnr, w, r) for _, w, r in scored if w.psnr is not None]
     nearest = max(decibels, key=lambda triple: triple[0], default=None)
     words = tables.text(row.get("attack"))
-    if row.get("denoise") not in ABSENT and best.words != findings.BEFORE:
+    if row.get("denoise") not in ABSENT and best.words != leaked.BEFORE:
         words += f" + {row['denoise']}"
-    if best.words.startswith(findings.EXTRACTED):
+    if best.words.startswith(leaked.EXTRACTED):
         words += ", read out"
     halves = {
         "accuracy": _half(runs, column),
@@ -337,6 +358,9 @@ def _point(
     if nearest is not None:
         name = _PICTURES[nearest[1].words]
         halves["psnr"] = _half(nearest[2], f"psnr_{name}_secret_mean")
+    seen = [(x, r) for r in group if (x := number(r.row, "recognised")) is not None]
+    recognised, looked = max(seen, key=lambda pair: pair[0], default=(np.nan, None))
+    halves["recognised"] = np.nan if looked is None else _half(looked, "recognised")
     return Point(
         runs=runs,
         strength={key: _reached(row, key, labels) for key in telling},
@@ -349,12 +373,13 @@ def _point(
         accuracy=row[column],
         ssim=ssim,
         psnr=np.nan if nearest is None else nearest[0],
+        recognised=recognised,
         halves=halves,
         words=words,
     )
 
 
-_PICTURES = {words: name for name, words in findings.ATTACKED.items()}
+_PICTURES = {words: name for name, words in leaked.ATTACKED.items()}
 
 
 def _half(runs: Replicates, column: str) -> float:
@@ -468,7 +493,10 @@ def _bars(
 def _references(ax: Axes, here: Sequence[Point], score: str) -> None:
     control = _REFERENCE[here[0].column] if here else ""
     constant = [number(p.row, control) for p in here]
-    blind = [_blind(p.row, score) for p in here]
+    if score == "recognised":
+        blind = [number(p.row, "recognised_chance") for p in here]
+    else:
+        blind = [leaked.blind(p.row, score) for p in here]
     for values, draw, style in (
         (constant, ax.axhline, "--"),
         (blind, ax.axvline, ":"),
@@ -476,13 +504,3 @@ def _references(ax: Axes, here: Sequence[Point], score: str) -> None:
         known = [value for value in values if value is not None]
         if known:
             draw(float(np.mean(known)), color=FAINT, ls=style, lw=0.9)
-
-
-def _blind(row: Row, score: str) -> float | None:
-    """The best mean score of a picture that an attacker has without any feature."""
-    scores = (
-        number(row, f"{score}_{name}_secret_mean")
-        for name in BASELINES
-        if name != "constant"  # an oracle
-    )
-    return max((x for x in scores if x is not None), default=None)

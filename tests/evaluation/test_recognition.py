@@ -86,12 +86,15 @@ def test_candidates_are_the_images_of_the_sensitive_labels_secrets_first():
     assert rows.tolist() == [2, 4, 0, 3, 6]
     fewer = seen.candidates(labels, (4, 6), np.array([4, 2]), number=3)
     assert fewer.tolist() == [2, 4, 0]
+    many = np.zeros(3000, int)
+    assert len(seen.candidates(many, (0,), np.array([2999]))) == seen.MOST
+    assert len(seen.candidates(many, (0,), np.arange(2000))) == 2000
 
 
 @pytest.mark.parametrize("number", [6, 1])
 def test_fewer_images_than_candidates_is_one_line(number):
     labels = np.array([4, 1, 6, 4, 6, 2, 4])
-    with pytest.raises(seen.NoShare, match="5 images of sensitive labels") as error:
+    with pytest.raises(seen.NoShare, match="5 images of their labels") as error:
         seen.candidates(labels, (4, 6), np.array([4, 2]), number=number)
     assert "\n" not in str(error.value)
 

@@ -22,6 +22,7 @@ SECTIONS = {
     "target": {"network": "toy", "epochs": 1, "batch_size": 64},
     "data": {"name": "bars", "gamma": "2:2"},
     "attacker": {"images": 8},
+    "judge": {"used": False},
 }
 GHOST = {"name": "ghost", "steps": 20, "batch_size": 16, "public_batch_size": 16}
 SEARCH = {"name": "rmle", "solver": "gd", "steps": 3, "start": "dark"}

@@ -34,6 +34,8 @@ images = 6
 name = "rmle"
 preset = "authors"
 steps = 10
+[judge]
+used = false
 """
 
 

@@ -12,6 +12,7 @@ from ghostjax.attacks.records import NoAttack, NoDenoise, Rmle
 from ghostjax.config import grid
 from ghostjax.defenses import noise
 from ghostjax.defenses.records import Ghost, Noise, Plain
+from ghostjax.evaluation.records import Judge
 from ghostjax.experiments import partitioning
 from ghostjax.experiments.plan import member
 from ghostjax.report.folder import read_row
@@ -25,6 +26,7 @@ import edge  # noqa: E402
 SEARCH = Rmle(solver="gd", steps=2, start="grey", tolerance=0.0)
 ATTACKER = replace(config.Config().attacker, images=2)
 LITTLE = replace(config.Config(), name="own", attacker=ATTACKER, attack=SEARCH)
+LITTLE = replace(LITTLE, judge=Judge(used=False))
 GHOST = Ghost(steps=2, batch_size=8, public_batch_size=8)
 
 

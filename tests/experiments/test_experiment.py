@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from ghostjax.base import Inversion, Stego
 from ghostjax.defenses.arden import epsilon_published
 from ghostjax.defenses.hide import hide
 from ghostjax.defenses.records import Arden, GhostPlus, Hide, Shredder
+from ghostjax.evaluation.records import Judge
 from ghostjax.experiments import run
 from ghostjax.pixels import as_float
 from ghostjax.report.folder import read_row
@@ -137,6 +139,45 @@ def test_a_run_with_another_attack_shares_the_trained_parts(base):
     run_one(replace(experiment, name="other", attack=other), output, console)
     printed = console.export_text()
     assert "target  from the cache" in printed and "ghost  from the cache" in printed
+
+
+def test_a_judge_looks_at_the_pictures_and_is_trained_once(base):
+    experiment, output = base
+    judge = Judge(most_steps=3, batch_size=16)
+    rows, console = [], Console(record=True, width=200)
+    for name, candidates in (("judged", 0), ("fewer", 12)):
+        chosen = replace(judge, candidates=candidates)
+        one = replace(experiment, name=name, judge=chosen)
+        rows.append(read_row(run_one(one, output, console)))
+    assert console.export_text().count("judge  from the cache") == 1
+    shutil.rmtree(next((output / "parts").glob("judge-*")))
+    first, second = rows
+    assert (first["candidates"], second["candidates"]) == (20, 12)
+    assert first["seconds_judge"] > 0 and first["judge_caution"] == ""
+    for by in ("target", "judge"):
+        for known in ("", "_known"):
+            name = f"recognised_extracted_{by}{known}"
+            assert first[name] == second[name] and first[f"{name}_n"] == 6
+    for by in ("judge", "ssim"):
+        name = f"reidentified_extracted_{by}"
+        assert second[name] >= first[name]
+    labels = first["recognised_chance"] * 6 / 100
+    assert labels == pytest.approx(round(labels)) and labels >= 3
+    best = max(v for k, v in first.items() if re.fullmatch(r"recognised_\D*[a-z]", k)
+               and not k.endswith(("_n", "_chance")))  # fmt: skip
+    assert first["recognised"] == best
+    page = (output / f"judged-{first['hash'][:8]}" / "row.csv").parent
+    with sample.without_curves():
+        assert "re-identified by SSIM among 20" in write_report(page).read_text()
+
+
+@pytest.mark.parametrize("candidates", [5, 21])
+def test_candidates_that_cannot_be_are_one_line(path, candidates, tmp_path):
+    said = "--judge.candidates", candidates, "--output", tmp_path / "runs"
+    status, _, errors = ghostjax("run", path, *said)
+    assert status == 2 and len(errors.splitlines()) == 1
+    assert f"judge.candidates = {candidates}" in errors and "20 images" in errors
+    assert not (tmp_path / "runs").exists()
 
 
 def brighter(cut, record, context):

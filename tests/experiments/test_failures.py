@@ -125,6 +125,8 @@ images = 8
 name = "rmle"
 preset = "authors"
 steps = 10
+[judge]
+used = false
 [sweep]
 """
 SEEDS = "seeds = [0, 1, 2]"

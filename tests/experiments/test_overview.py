@@ -65,11 +65,13 @@ def train_in_step(some, stage, output, training, steps):
 def test_a_plan_counts_what_is_shared_once(tmp_path):
     lines = planned(weights(0.5, 1.0, 2.0), tmp_path / "none")
     assert lines[0] == (
-        "3 members: 1 target, 1 lsb stego, 3 ghost trainings, 1 inverse training"
+        "3 members: 1 target, 1 judge, 1 lsb stego, 3 ghost trainings, 1 inverse "
+        "training"
     )
     assert lines[1] == f"finished in {tmp_path / 'none'}: 0 members"
     assert table(lines, "stage") == [
         ("target", "lenet5", "1", "0", "0", "1"),
+        ("judge", "digits", "1", "0", "0", "1"),
         ("stego", "lsb", "1", "0", "0", "1"),
         ("defense", "ghost", "3", "0", "0", "3"),
         ("measure", "ghost", "3", "0", "0", "3"),
@@ -93,6 +95,7 @@ def test_a_plan_finds_what_is_there(tmp_path):
     assert lines[1] == f"finished in {tmp_path}: 1 member"
     assert table(lines, "stage") == [
         ("target", "lenet5", "1", "1", "0", "0"),
+        ("judge", "digits", "1", "0", "0", "1"),
         ("stego", "lsb", "1", "0", "0", "1"),
         ("defense", "ghost", "3", "1", "2", "0"),
         ("measure", "ghost", "3", "1", "0", "2"),

@@ -108,7 +108,7 @@ def test_an_attackers_data_set_counts_by_its_content(monkeypatch):
         np.testing.assert_array_equal(images, other.train.images)
     names, others = (one.names for one in members)
     same = {stage for stage, name in names.items() if others[stage] == name}
-    assert same == {"target", "stego", "defense", "measure"}
+    assert same == {"target", "judge", "stego", "defense", "measure"}
     # It may be the user's own; then nothing is loaded.
     rows["other"] = None
     own = member(chosen, stripes(name="other"))

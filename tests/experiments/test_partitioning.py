@@ -45,6 +45,7 @@ def test_cuts_leave_out_what_only_normalises_and_the_last_layer():
 def line(cut, ssim, latency, mflops, accuracy=98.0):
     return {
         "cut": cut, "worst_ssim": ssim, "worst_psnr": 40 * ssim, "accuracy": accuracy,
+        "worst_recognised": 100 * ssim,
         "edge_mflops": mflops, "kilobytes": 2.0, "latency_ms": latency,
         "energy_mj": 3.0,
     }  # fmt: skip
@@ -66,6 +67,7 @@ ROWS = [
         ({"max_ssim": 0.28}, "pool2"),  # a limit may be met exactly
         ({"max_ssim": 0.3, "min_accuracy": 97.5}, "fc1"),
         ({"max_psnr": 5.0}, "fc1"),
+        ({"max_recognised": 12.5}, "fc1"),
         ({"max_edge_mflops": 0.4}, "conv1"),
         ({"max_latency_ms": 51.0}, "ReLU2"),
     ],
@@ -90,7 +92,7 @@ def test_a_cut_without_a_number_keeps_no_limit():
 
 def test_a_cut_counts_the_best_of_all_pictures_that_the_attacker_has():
     base = config.Config()
-    seen = {"stego": "lsb", "accuracy_secret": 97.0}
+    seen = {"stego": "lsb", "accuracy_secret": 97.0, "recognised": 50.0}
     for name, value in (("reconstruction", 0.05), ("extracted", 0.06)):
         seen |= {f"{s}_{name}_secret_mean": value for s in ("ssim", "psnr")}
     read = {f"{s}_extracted_before_secret_mean": 0.4 for s in ("ssim", "psnr")}
@@ -111,6 +113,8 @@ images = 4
 [attack]
 name = "rmle"
 preset = "authors"
+[judge]
+used = false
 [sweep]
 "attack.steps" = [1, 60]
 """

@@ -8,6 +8,7 @@ import pytest
 import sample
 
 from ghostjax import config
+from ghostjax.data import from_arrays
 from ghostjax.experiments import plan as planning
 from ghostjax.experiments.plan import STAGES, groups, lay_out, member, plan
 
@@ -41,18 +42,31 @@ def test_stages_that_a_member_has_not_are_left_out():
     plain = {"defense": {"name": "plain"}, "attack": {"name": "none"}}
     tasks = plan(members(plain))
     assert [task.stage for task in tasks] == ["target", "defense", "measure", "row"]
+    tasks = plan(members({"judge": {"used": False}}))
+    assert [task.stage for task in tasks] == [s for s in STAGES if s != "judge"]
+
+
+def test_where_a_class_has_too_few_images_there_is_no_judge():
+    images, labels = DATASET.train
+    rows = np.append(np.flatnonzero(labels != 3), np.flatnonzero(labels == 3)[:9])
+    train = images[rows], labels[rows]
+    fewer = from_arrays("fewer", train, DATASET.test, DATASET.class_names)
+    (one,) = lay_out(configs({}), data=fewer)
+    assert "judge" not in one.names and "attack" in one.names
 
 
 @pytest.mark.parametrize(
     "change, shared",
     [
-        ({"seed": 1}, {"target", "stego"}),
-        ({"data": {"gamma": "3:7"}}, {"target", "stego", "attack"}),
-        ({"stego": {"bits": 2}}, {"target", "attack"}),
-        ({"defense": {"weight": 0.5}}, {"target", "stego", "attack"}),
-        ({"defense": {"cut": "pool2"}}, {"target", "stego"}),
-        ({"attack": {"width": 8}}, {"target", "stego", "defense", "measure"}),
-        ({"target": {"seed": 1}}, {"stego"}),
+        ({"seed": 1}, {"target", "judge", "stego"}),
+        ({"data": {"gamma": "3:7"}}, {"target", "judge", "stego", "attack"}),
+        ({"stego": {"bits": 2}}, {"target", "judge", "attack"}),
+        ({"defense": {"weight": 0.5}}, {"target", "judge", "stego", "attack"}),
+        ({"defense": {"cut": "pool2"}}, {"target", "judge", "stego"}),
+        ({"attack": {"width": 8}}, {"target", "judge", "stego", "defense", "measure"}),
+        ({"target": {"seed": 1}}, {"judge", "stego"}),
+        ({"judge": {"epochs": 1}}, set(STAGES) - {"judge", "row"}),
+        ({"judge": {"candidates": 99}}, set(STAGES) - {"row"}),
         ({"device": {"edge_watts": 3.0}}, set(STAGES)),
     ],
 )
@@ -172,7 +186,8 @@ def test_a_large_plan_does_once_what_its_members_share(monkeypatch):
     assert draws == list(seeds)
     tasks = plan(laid)
     assert stages(tasks)["row"] == 40
-    assert len(halves) == 10 + len(("target", "stego", "attack", "denoise", "attacker"))
+    others = "target", "judge", "stego", "attack", "denoise", "attacker"
+    assert len(halves) == 10 + len(others)
 
 
 def test_a_plan_imports_no_jax():

@@ -369,6 +369,8 @@ images = 4
 name = "rmle"
 preset = "authors"
 steps = 5
+[judge]
+used = false
 """
 GRID = '[sweep]\n"defense.level" = [0.0, 4.0]\nseed = [0, 1]'
 

@@ -137,7 +137,8 @@ def test_page_shows_the_numbers_of_the_row(tmp_path):
         "The cloud answers 97.1 % of hidden images right (a constant answer would get "
         "52.3 %), public accuracy is 98.9 % (target 99.1 %); the attacker's best "
         "pictures (the secret read out of the reconstruction) have 11.2 dB / SSIM "
-        "0.315 against the secret on average."
+        "0.315 against the secret on average; whether anything is recognised in them "
+        "was not measured."
     ) in seen
     assert "secret images 97.13 % [96.04, 97.93] 1,234" in seen
     assert "control: best constant answer 52.31 %" in seen
@@ -470,19 +471,85 @@ def test_the_baselines_have_a_table_of_their_own():
     assert "0.432" in line
 
 
+SEEN = {"recognised_chance": 50.0, "candidates": 200, "recognised": 51.0} | {
+    key: value
+    for name, share in (
+        ("recognised_reconstruction_judge", 12.0),
+        ("recognised_reconstruction_judge_known", 51.0),
+        ("recognised_reconstruction_target", 0.0),
+        ("reidentified_reconstruction_judge", 0.5),
+        ("reidentified_reconstruction_ssim", 0.6),
+    )
+    for key, value in ((name, share), (f"{name}_n", 1000))
+}
+"""What nobody sees in 1,000 pictures."""
+
+
+def attacked(psnr, ssim, **changes):
+    """A row whose pictures nobody recognises, but for the changes."""
+    row = TRIVIAL | SEEN | changes
+    for score, mean in (("psnr", psnr), ("ssim", ssim)):
+        name = f"{score}_reconstruction_secret"
+        row |= {f"{name}_mean": mean, f"{name}_low": mean - 0.01, f"{name}_n": 1000}
+    return row
+
+
 @pytest.mark.parametrize(
     ("psnr", "ssim", "nothing"),
     [(11.5, 0.2, True), (11.5, 0.5, False), (12.5, 0.2, False), (11.9, 0.21, True)],
 )
 def test_an_attack_below_every_baseline_has_recovered_nothing(psnr, ssim, nothing):
-    attack = {
-        "psnr_reconstruction_secret_mean": psnr,
-        "ssim_reconstruction_secret_mean": ssim,
-    }
-    said = findings.verdict(TRIVIAL | attack)  # the oracle does not count
-    assert ("it has recovered nothing" in said) == nothing
-    assert ("PSNR 11.90 dB (mean training image)" in said) == nothing
-    assert "nothing" not in findings.verdict(attack)
+    said = findings.verdict(attacked(psnr, ssim))  # the oracle does not count
+    assert ("has recovered nothing" in said) == nothing
+    assert f"PSNR is {psnr:.1f} dB (without features 11.9 dB)" in said
+    assert ("has recovered something" in said) == (not nothing)
+    unseen = {key: value for key, value in TRIVIAL.items()}
+    assert "recovered" not in findings.verdict(unseen | {"accuracy_secret": 9.0})
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (
+            {"recognised_reconstruction_judge_known": 74.0},
+            "recovered something: 74.0 %",
+        ),
+        ({"recognised_reconstruction_target": 74.0}, "recognised by the target"),
+        ({"reidentified_reconstruction_ssim": 78.1}, "by SSIM among 200"),
+        ({"reidentified_reconstruction_ssim_clear": 1}, "1 picture is clearly"),
+        ({"recognised_chance": 100.0}, "with one sensitive label"),
+        ({"class_mean": 0.0, "psnr_class_mean_secret_mean": 30.0}, "features 11.9 dB"),
+    ],
+)
+def test_the_verdict_says_what_was_seen(changes, words):
+    said = findings.verdict(attacked(11.5, 0.2, **changes))
+    assert words in said
+    seen = "recovered something" in said
+    assert seen == any(word.startswith(("recognised_r", "reid")) for word in changes)
+
+
+def test_without_a_judge_the_verdict_is_open_and_a_caution_says_why():
+    row = {k: v for k, v in attacked(11.5, 0.2).items() if "_judge" not in k}
+    row["judge_caution"] = "there are 3 training images of class 'a'"
+    assert "Without an independent judge it stays open" in findings.verdict(row)
+    (caution,) = [line for line in findings.cautions(row) if "judge" in line]
+    assert "3 training images" in caution
+
+
+def test_who_has_seen_what_has_a_table_of_its_own():
+    by_title = {table.title: table for table in tables.tables(ROW | SEEN)}
+    lines = by_title["Who has seen what in it"].lines
+    assert len(lines) == 5
+    assert lines[0][0] == "reconstructions are recognised by the target network"
+    told = (
+        "reconstructions are recognised by the judge, told which labels are sensitive"
+    )
+    (known,) = [line for line in lines if line[0] == told]
+    assert known[1:] == ("51.00 %", "[47.90, 54.09]", "50.00 %", "1,000")
+    assert "Other" not in by_title
+    said = dict(findings.summary(ROW | SEEN))
+    assert said["attacker reads"].startswith("51.0 % of 1,000 reconstructions")
+    assert "among 200" in said["attacker finds"]
 
 
 def curve_rows(**axes):

@@ -7,7 +7,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 
 from ghostjax.evaluation.rows import Label
-from ghostjax.report import findings, tradeoff
+from ghostjax.report import leaked, tradeoff
 from ghostjax.report.comparison_page import varying
 
 LABELS = {
@@ -291,7 +291,7 @@ def drawn(ax):
 
 
 def test_ways_are_ranked_by_ssim_and_may_lack_a_score():
-    (first, second) = findings.ways(ROWS[0])
+    (first, second) = leaked.ways(ROWS[0])
     assert (first.ssim, second.ssim) == (0.6, 0.2)
-    assert findings.ways({"psnr_reconstruction_secret_mean": 9.0})[0].ssim is None
-    assert findings.ways({}) == []
+    assert leaked.ways({"psnr_reconstruction_secret_mean": 9.0})[0].ssim is None
+    assert leaked.ways({}) == []
