@@ -95,8 +95,9 @@ class Cut(NamedTuple):
 class Context(NamedTuple):
     """The static rest that a factory's programs depend on."""
 
-    stego: "Stego | None" = None  # of a defense that hides
+    stego: "Stego | None" = None  # of a defense that hides; a denoiser's too
     inner: "Attack | None" = None  # of a denoiser
+    reading: str = "reveal"  # how its attacker reads secrets: see `Stego.reader`
     train_count: int = 0  # training images; 0: not known
     public_count: int = 0  # the attacker's own images
 
@@ -139,6 +140,23 @@ class Stego(NamedTuple):
     """`reveal(params, stego) -> secret`, as far as it survived the hiding."""
     low_bits: Callable[[Params], int] = lambda params: 0
     """`low_bits(params)`: how many low bits of the stego are the secret's; 0: none."""
+    guesses: tuple[tuple[str, Callable[[Params, Images], Images]], ...] = ()
+    """(name, `guess(params, stego) -> secret`): better readings of a stego that was
+    rebuilt, hence not exact, than `reveal`'s, which is the receiver's."""
+
+    def reader(self, name: str) -> Callable[[Params, Images], Images]:
+        """How a secret is read: `reveal`, or the guess of that name.
+
+        Raises:
+          ValueError: the method has no such reading.
+        """
+        known = {"reveal": self.reveal, **dict(self.guesses)}
+        if name not in known:
+            raise ValueError(
+                f"attacker.reading = {name!r}: stego method {self.name!r} has no such "
+                f"reading; it has {', '.join(known)}"
+            )
+        return known[name]
 
 
 class Rows(NamedTuple):
@@ -270,6 +288,9 @@ class Inversion(NamedTuple):
     images: Images  # [B, H, W, C], what entered the edge, or the secret: see `Attack`
     secrets: Images | None = None  # [B, H, W, C], read out of `images`
     before_denoising: Images | None = None  # [B, H, W, C], what `images` was made of
+    secrets_before: Images | None = None
+    """[B, H, W, C], secrets before a denoiser; read out of `before_denoising`, or what
+    `secrets` was made of."""
     trace: Any = ()  # how a search went, leaves [B, ...]; its meaning is the attack's
 
 
@@ -311,6 +332,8 @@ class Attack(NamedTuple):
     independent of the others. Leaves of `hyper` are scalars, or [B]: each target's."""
     gives_secrets: bool = False
     """Whether its images are secrets already, not what entered the edge."""
+    extracts: bool = False
+    """Whether it reads the secrets out itself: its inversions have `secrets`."""
     combine: Callable[[Array], Features] = average
     """`combine(samples [queries, B, ...]) -> features`: of repeated queries."""
     probe: Probe | None = None

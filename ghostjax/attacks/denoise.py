@@ -2,7 +2,10 @@
 
 The attacker sends images of its own through the edge, attacks the features itself, and
 trains the autoencoder to turn what it got into what it had sent. Or it has pairs from a
-generator that perturbs images, after and before (`pairs = "generator"`).
+generator that perturbs images, after and before (`pairs = "generator"`). Or it repairs
+secrets instead of reconstructions (`pairs = "extracted"`): it hides images of its own
+in others, sends them as the user does, attacks, reads the secrets out, and learns what
+they were.
 
 Source: Masci et al. 2011 in the form that Wang et al. (ARDEN, KDD 2018) used: three
 3x3 convolutions of 32, 32 and 16 filters, each followed by a 2x2 max pool, and the way
@@ -20,6 +23,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from ghostjax.attacks.chunks import CHUNK, in_chunks
+from ghostjax.attacks.extract import extract
 from ghostjax.attacks.nothing import beneath
 from ghostjax.attacks.pairs import learner, pixels, recipe_of, squared_error, traceable
 from ghostjax.attacks.records import Denoise
@@ -36,6 +40,7 @@ from ghostjax.base import (
     Knowledge,
     limit,
     needed,
+    require_stego,
 )
 from ghostjax.fields import Hyper
 from ghostjax.models.chain import Chain, Layers, apply
@@ -61,18 +66,32 @@ def denoise(cut: Cut, record: Denoise, context: Context) -> Attack | None:
       cut: only the images' shape counts.
       record: the learning rate is traced.
       context: `inner`, any attack that gives images, or None where the cloud does not
-        try; `public_count`, the most pairs there can be.
+        try; `public_count`, the most pairs there can be; for extracted pairs `stego`
+        and `reading`.
 
     Returns:
-      An Attack that needs what the inner one needs and `query` and `public_images`, or
-      `perturbed_pairs` for pairs of a generator; None without an inner attack. Its
-      `hyper` is {"attack": the inner attack's, "denoise": the record's}. Params are
-      {"inner", "cda"}; its training, after the inner attack's, is "cda". Inversions
-      hold the inner attack's images as `before_denoising`, and its trace.
+      An Attack that needs what the inner one and the record need; None without an inner
+      attack. Its `hyper` is {"attack": the inner attack's, "denoise": the record's}.
+      Params are {"inner", "cda"}; its training, after the inner attack's, is "cda".
+      Inversions hold the inner attack's images as `before_denoising`, and its trace;
+      with extracted pairs they hold the inner attack's images as they are, the repaired
+      `secrets`, and these as they were as `secrets_before`.
+
+    Raises:
+      ValueError: extracted pairs where nothing is hidden, or of an attack that gives
+        the secrets itself.
     """
     inner = context.inner
     if inner is None:
         return None
+    reads = record.pairs == "extracted"
+    if reads:
+        if inner.gives_secrets:
+            raise ValueError(
+                f"denoise.pairs = 'extracted': attack {inner.name!r} gives the secrets "
+                "itself, and none are read out: choose 'own'"
+            )
+        inner = extract(inner, require_stego(context), context.reading)
     network = autoencoder(cut.image_shape)
     count = min(record.images, context.public_count)
     repairer = learner(
@@ -83,7 +102,7 @@ def denoise(cut: Cut, record: Denoise, context: Context) -> Attack | None:
         part="cda",
         measure=_cross_entropy if cut.image_shape[-1] == 1 else _squared_error,
     )
-    attacked = partial(_attacked, in_chunks(inner), count)
+    attacked = partial(_extracted if reads else _attacked, in_chunks(inner), count)
     like: Any = jax.ShapeDtypeStruct((count, *cut.image_shape), np.uint8)
 
     @jax.jit
@@ -104,6 +123,9 @@ def denoise(cut: Cut, record: Denoise, context: Context) -> Attack | None:
 
     def invert(params: Any, key: Key, features: Features, hyper: Hyper) -> Inversion:
         noisy = inner.invert(params["inner"], key, features, hyper["attack"])
+        if reads:
+            secrets = repair(params["cda"], noisy.secrets)
+            return noisy._replace(secrets=secrets, secrets_before=noisy.secrets)
         return noisy._replace(
             images=repair(params["cda"], noisy.images), before_denoising=noisy.images
         )
@@ -167,6 +189,41 @@ def _attacked(
         rebuilt = inner.invert(learned, chunk_key, features, hyper).images
         before.append(np.asarray(_as_bytes(rebuilt)))
     return _Pairs(jax.device_put(np.concatenate(before)), _gathered(images, chosen))
+
+
+def _extracted(
+    inner: Attack,
+    count: int,
+    key: Key,
+    learned: Any,
+    hyper: Hyper,
+    knowledge: Knowledge,
+) -> _Pairs:
+    """Random public images, hidden in others of them, and what is read out of what the
+    inner attack makes of their features."""
+    secret_key, cover_key, send_key, invert_key = jax.random.split(key, 4)
+    encode = traceable(needed(knowledge.encode))
+    images = needed(knowledge.public_images)
+    secrets, covers = (
+        np.asarray(epoch_indices(k, 0, count, len(images)))
+        for k in (secret_key, cover_key)
+    )
+    before = []
+    for start in range(0, count, CHUNK):
+        rows = secrets[start : start + CHUNK], covers[start : start + CHUNK]
+        features = _hidden(encode, jax.random.fold_in(send_key, start), images, rows)
+        chunk_key = jax.random.fold_in(invert_key, start)
+        read = inner.invert(learned, chunk_key, features, hyper).secrets
+        before.append(np.asarray(_as_bytes(needed(read))))
+    return _Pairs(jax.device_put(np.concatenate(before)), _gathered(images, secrets))
+
+
+@jax.jit
+def _hidden(
+    encode: Partial, key: Key, images: Bytes, rows: tuple[Indices, Indices]
+) -> Features:
+    secrets, covers = (pixels(images, chosen) for chosen in rows)
+    return encode(key, secrets, covers)
 
 
 @jax.jit

@@ -3,11 +3,14 @@
 The cloud rebuilds what entered the edge, the stego, and then does what the receiver of
 a hidden message does: takes the low bits, or runs the reveal network. With LSB an error
 of one grey level in the reconstruction already flips the lowest bit, so this
-understates what the features show; `direct` is the attacker that learns to read them.
+understates what the features show: a guess (`stego.lsb.guess_bits`) reckons with it, a
+denoiser learns to repair what is read (`denoise.pairs = "extracted"`), and `direct` is
+the attacker that learns to read the features.
 
 Source: GHOST Fig. 10, row 6 (the low 3 bits of an inversion).
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -30,18 +33,24 @@ from ghostjax.training.fit import Fit
 __all__ = ["extract"]
 
 
-def extract(inner: Attack, stego: Stego) -> Attack:
-    """`inner`, then the stego method's `reveal`.
+def extract(inner: Attack, stego: Stego, reading: str) -> Attack:
+    """`inner`, then the stego method's `reveal` or another reading of it.
 
     Args:
       inner: rebuilds the stego from the features.
       stego: the method the secrets were hidden with.
+      reading: how: see `Stego.reader`.
 
     Returns:
       An Attack that needs what `inner` needs and `stego_params`. Its inversions are the
-      inner attack's, with `secrets`. Params are {"inner", "stego"}; `hyper` is the
-      inner attack's.
+      inner attack's, with `secrets` and, where a denoiser has smoothed the low bits
+      away, with those from before. Params are {"inner", "stego"}; `hyper` is the inner
+      attack's.
+
+    Raises:
+      ValueError: the method has no such reading.
     """
+    read = stego.reader(reading)
 
     def fit(key: Key, hyper: Hyper, knowledge: Knowledge) -> Fit:
         known = limit(knowledge, inner.needs)
@@ -50,17 +59,23 @@ def extract(inner: Attack, stego: Stego) -> Attack:
 
     def invert(params: Any, key: Key, features: Features, hyper: Hyper) -> Inversion:
         rebuilt = inner.invert(params["inner"], key, features, hyper)
-        secrets = _reveal(stego, params["stego"], rebuilt.images)
-        return rebuilt._replace(secrets=secrets)
+        before = rebuilt.before_denoising
+        if before is not None:
+            before = _read(read, params["stego"], before)
+        secrets = _read(read, params["stego"], rebuilt.images)
+        return rebuilt._replace(secrets=secrets, secrets_before=before)
 
     return inner._replace(
         name=f"extract({inner.name})",
-        needs=(*inner.needs, "stego_params"),
+        needs=tuple(dict.fromkeys((*inner.needs, "stego_params"))),
         fit=fit,
         invert=invert,
+        extracts=True,
     )
 
 
 @partial(jax.jit, static_argnums=0)
-def _reveal(stego: Stego, params: Params, images: Images) -> Images:
-    return stego.reveal(params, images)
+def _read(
+    read: Callable[[Params, Images], Images], params: Params, images: Images
+) -> Images:
+    return read(params, images)

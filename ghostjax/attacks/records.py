@@ -21,6 +21,11 @@ __all__ = [
 ]
 
 _QUERIES = ("query", "public_images")
+_PAIRS = {
+    "own": _QUERIES,
+    "generator": ("perturbed_pairs",),
+    "extracted": ("encode", "public_images", "stego_params"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,9 +158,10 @@ class Denoise(AttackRecord, Trained):
     """A convolutional denoising autoencoder over the attack's reconstructions."""
 
     name: Literal["cda"] = "cda"
-    pairs: Literal["own", "generator"] = "own"
-    """Trained on: its own attacks on images it sent, or a generator's pictures, after
-    and before (GHOST+)."""
+    pairs: Literal["own", "generator", "extracted"] = "own"
+    """Trained on: its own attacks on images it sent; a generator's pictures, after and
+    before (GHOST+); or what it read out of its own attacks on stegos in which it had
+    hidden images of its own, to repair secrets instead of reconstructions."""
     images: int = static(10_000, least=1)
     """Public images that it sends through the edge and attacks itself, to train on."""
     epochs: int = static(5, least=1)
@@ -165,7 +171,7 @@ class Denoise(AttackRecord, Trained):
     @property
     def needs(self) -> tuple[str, ...]:
         """Besides what the attack under it needs."""
-        return _QUERIES if self.pairs == "own" else ("perturbed_pairs",)
+        return _PAIRS[self.pairs]
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

@@ -92,6 +92,11 @@ class Attacker(Record):
     noise (no images at hand: standard Gaussian normalised pixels), or the name of a
     data set of the same shape."""
 
+    reading: Literal["reveal", "midpoint", "prior"] = static("reveal", added="reveal")
+    """How it reads a hidden secret out of what it rebuilt: as the receiver does; with
+    LSB also by the middle of what the lost bits span, or by the likeliest low bits of
+    a smooth secret in a stego with errors."""
+
     @property
     def public_data(self) -> str:
         """The name of the data set that its images are; empty: they are of no other."""
@@ -145,6 +150,12 @@ class Config(Record):
     def __post_init__(self) -> None:
         """Raises ValueError where sections that are good by themselves do not agree."""
         super().__post_init__()
+        if "stego_params" in self.denoise.needs and not self.defense.hides:
+            raise ValueError(
+                f"denoise.pairs = 'extracted': the defense {self.defense.name} hides "
+                "no secrets that could be read out; choose 'own', or a defense that "
+                "hides"
+            )
         if "perturbed_pairs" in self.denoise.needs and not self.defense.perturbs:
             rows = FAMILIES["defense"].items()
             perturbing = ", ".join(name for name, row in rows if row.record.perturbs)

@@ -75,11 +75,13 @@ class Scene(NamedTuple):
     defense: Defense
     params: Params  # of the defense
     stego: Stego | None  # None where the defense hides nothing
+    reading: str = "reveal"  # how the attacker reads secrets; see `Stego.reader`
 
     @property
     def extracts(self) -> bool:
-        """Whether secrets are read out of what the attack rebuilds."""
-        return self.stego is not None and not self.attack.gives_secrets
+        """Whether secrets are yet to be read out of what the attack rebuilds."""
+        reads = self.attack.gives_secrets or self.attack.extracts
+        return self.stego is not None and not reads
 
 
 class Learned(Protocol):
@@ -182,7 +184,7 @@ class _Begun(NamedTuple):
         secret, cover = as_float(targets.secrets), as_float(targets.covers)
         attack, params = scene.attack, subject.learned.params[0]
         if scene.extracts and scene.stego is not None:
-            attack = extract(attack, scene.stego)
+            attack = extract(attack, scene.stego, scene.reading)
             params = {"inner": params, "stego": scene.knowledge.stego_params}
         samples = _sent(scene, encode_key, secret, cover, targets.queries)
         return cls(
@@ -218,7 +220,10 @@ def _alike(one: Subject, other: Subject) -> bool:
         return False
     if min(len(subject.targets.labels) for subject in (one, other)) < _FEWEST:
         return False
-    stegos = [scene.stego if scene.extracts else None for scene in (mine, theirs)]
+    stegos = [
+        (scene.stego, scene.reading) if scene.extracts else None
+        for scene in (mine, theirs)
+    ]
     held = paired(_held(one), _held(other))
     return (
         stegos[0] == stegos[1]
@@ -289,6 +294,8 @@ def _judged(
     arrays["bits"] = np.asarray(low_bits, np.int32)
     denoised = inversion.before_denoising is not None
     arrays["denoised"] = np.asarray(denoised, np.int32)
+    repaired = inversion.secrets_before is not None and not denoised
+    arrays["repaired"] = np.asarray(repaired, np.int32)
     return Leakage(row, arrays)
 
 
@@ -324,11 +331,6 @@ def _answer(defense: Defense, params: Params, samples: jax.Array) -> jax.Array:
     return defense.answer(params, samples[0]).argmax(-1)
 
 
-@partial(jax.jit, static_argnums=0)
-def _reveal(stego: Stego, params: Params, images: jax.Array) -> jax.Array:
-    return stego.reveal(params, images)
-
-
 def _probed(
     probe: Probe, params: Params, features: Features, targets: Targets
 ) -> dict[str, Any]:
@@ -349,9 +351,8 @@ def _pictures(
     learned = scene.knowledge.stego_params
     if inversion.secrets is not None:
         pictures["extracted"] = inversion.secrets
-        if inversion.before_denoising is not None:
-            before = inversion.before_denoising
-            pictures["extracted_before"] = _reveal(scene.stego, learned, before)
+        if inversion.secrets_before is not None:
+            pictures["extracted_before"] = inversion.secrets_before
     hidden = hiding.hidden(
         scene.stego, scene.defense.perturb, (learned, scene.params), cover, secret
     )

@@ -127,7 +127,13 @@ def build(member: Member) -> Built:
     hiding_context = context._replace(stego=stego if config.defense.hides else None)
     attack = registry.build(config.attack, cut, context)
     if attack is not None:
-        attack = registry.build(config.denoise, cut, context._replace(inner=attack))
+        if config.defense.hides:
+            stego.reader(config.attacker.reading)  # or it has none of that name
+        beneath = context._replace(inner=attack)
+        if "stego_params" in config.denoise.needs:  # else it does not depend on these
+            reading = config.attacker.reading
+            beneath = beneath._replace(stego=stego, reading=reading)
+        attack = registry.build(config.denoise, cut, beneath)
     if attack is not None:
         _require_known(config, attack.needs)
         attacker.require_candidates(config, dataset.test, member.partition)
@@ -548,6 +554,7 @@ def _new_scene(work: Work) -> leakage.Scene:
         defense=built.defense,
         params=params,
         stego=built.stego if hides else None,
+        reading=section.reading,
     )
 
 

@@ -80,7 +80,8 @@ def columns(arrays: Mapping[str, np.ndarray], bits: int | None) -> list[Column]:
     Args:
       arrays: "cover", "secret", "stego", "perturbed", "reconstruction", "extracted",
         "revealed" as uint8 [n, H, W, C], and "cover_label", "secret_label", "answer" as
-        int [n]; "denoised", of the reconstruction, 0 or 1; what is missing is left out.
+        int [n]; "denoised", of the reconstruction, and "repaired", of what is
+        extracted, 0 or 1; what is missing is left out.
       bits: zeta of the LSB method, None for other methods.
 
     Returns:
@@ -294,10 +295,11 @@ def _recovered(arrays: Mapping[str, np.ndarray], bits: int | None) -> Iterator[C
     if low is None and rebuilt is not None and "stego" in arrays and bits:
         low = low_bits(rebuilt, bits)
     if low is not None:
+        repaired = ", denoised" if arrays.get("repaired", 0) else ""
         yield Column(
             name="low_bits",
             title=f"its low {bits} bits" if bits else "extracted",
-            subtitle="the attacker's secret",
+            subtitle=f"the attacker's secret{repaired}",
             images=low,
             captions=_decibels(low, secret),
         )

@@ -43,7 +43,9 @@ def build(record, **rest):
 
 ATTACKS = {name: build(record) for name, record in RECORDS.items()} | {
     "denoise": build(Denoise(images=48), inner=build(NEWTON)),
-    "extract": extract(build(NEWTON), registry.build(Lsb(), SHAPE, Context())),
+    "extract": extract(
+        build(NEWTON), registry.build(Lsb(), SHAPE, Context()), "reveal"
+    ),
 }
 
 

@@ -150,7 +150,7 @@ def test_extract_reads_the_secret_out_of_a_perfect_reconstruction():
     cover, secret = draw.integers(0, 256, (2, 3, 8, 8, 1)).astype(np.uint8)
     stego = lsb.hide_bits(jnp.asarray(cover), jnp.asarray(secret), 3) / 255
     method = registry.build(Lsb(bits=3), (8, 8, 1), Context())
-    attack = extract(identity()[0], method)
+    attack = extract(identity()[0], method, "reveal")
     assert attack.needs == ("stego_params",) and attack.name == "extract(identity)"
     known = Knowledge(stego_params={"bits": np.uint8(3)})
     fitting = attack.fit(jax.random.key(0), {}, limit(known, attack.needs))

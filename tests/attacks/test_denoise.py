@@ -25,11 +25,14 @@ from ghostjax.base import (
 from ghostjax.fields import traced_half
 from ghostjax.models import chain
 from ghostjax.models.layers import Conv, Dense
+from ghostjax.stego.records import Lsb
 from ghostjax.training.fit import drive
 
 SHAPE = (8, 8, 1)
 CUT = Cut((("conv1", Conv(2, 3)),), (("fc1", Dense(2)),), SHAPE)  # shapes alone count
 COUNT, BATCH = 150, 10
+LSB = registry.build(Lsb(bits=3), SHAPE, Context())
+BITS = {"bits": np.uint8(3)}
 HALF = {"gain": np.float32(0.5)}
 
 
@@ -115,6 +118,41 @@ def test_it_beats_its_inner_attack(scene):
     mean = np.asarray(scene[0].public_images).mean(0, keepdims=True) / 255
     trivial = quality(np.broadcast_to(mean, scene[2].shape), scene[2])
     assert quality(shown.images, scene[2]) > trivial + 3
+
+
+def _sends(level, key, secrets, covers):
+    """Stegos of 3 bits as they enter, up to some grey levels."""
+    stegos = LSB.hide({"bits": np.uint8(3)}, covers, secrets)
+    return stegos + level * jax.random.normal(key, stegos.shape) / 255
+
+
+def test_it_repairs_what_it_reads_out_of_stegos_of_its_own(scene):
+    images = jax.device_put(bars(0, COUNT))
+    encode = Partial(_sends, np.float32(0.8))
+    known = Knowledge(encode=encode, public_images=images, stego_params=BITS)
+    record = training(pairs="extracted", epochs=8)
+    context = Context(inner=INNER._replace(needs=()), public_count=COUNT, stego=LSB)
+    attacker = registry.build(record, CUT, context)
+    assert attacker.extracts and set(attacker.needs) == set(record.needs)
+    hyper = {"attack": {"gain": np.float32(1)}, "denoise": traced_half(record)}
+    params, _ = drive(attacker.fit(jax.random.key(1), hyper, known))
+    secrets, covers = scene[2], np.float32(bars(2, 50)) / 255
+    features = jax.jit(_sends)(0.8, jax.random.key(7), secrets, covers)
+    shown = attacker.invert(params, jax.random.key(2), features, hyper)
+    np.testing.assert_array_equal(shown.images, features)
+    np.testing.assert_array_equal(shown.secrets_before, LSB.reveal(BITS, features))
+    assert shown.before_denoising is None
+    mean = np.broadcast_to(np.asarray(images).mean(0) / 255, secrets.shape)
+    rivals = quality(shown.secrets_before, secrets), quality(mean, secrets)
+    assert quality(shown.secrets, secrets) > max(rivals) + 2, rivals
+
+
+def test_extracted_pairs_of_nothing_hidden_are_refused():
+    record = training(pairs="extracted")
+    with pytest.raises(ValueError, match="gives the secrets itself"):
+        build(record, INNER._replace(gives_secrets=True))
+    with pytest.raises(ValueError, match="stego"):
+        build(record)
 
 
 def test_a_generators_pairs_serve_instead_of_queries(scene):

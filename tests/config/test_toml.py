@@ -107,6 +107,8 @@ def test_sections_that_do_not_agree_are_refused_wherever_they_meet():
     Config(defense=GhostPlus(), denoise=pairs)
     with pytest.raises(ValueError, match="which has no generator"):
         Config(defense=Plain(), denoise=pairs)
+    with pytest.raises(ValueError, match="the defense plain hides no secrets"):
+        Config(defense=Plain(), denoise=Denoise(pairs="extracted"))
 
 
 def test_whole_numbers_serve_as_rates():

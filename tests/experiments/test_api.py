@@ -12,6 +12,7 @@ from ghostjax.attacks.records import NoAttack, NoDenoise, Rmle
 from ghostjax.config import grid
 from ghostjax.defenses import noise
 from ghostjax.defenses.records import Ghost, Noise, Plain
+from ghostjax.evaluation import answers
 from ghostjax.evaluation.records import Judge
 from ghostjax.experiments import partitioning
 from ghostjax.experiments.plan import member
@@ -28,6 +29,14 @@ ATTACKER = replace(config.Config().attacker, images=2)
 LITTLE = replace(config.Config(), name="own", attacker=ATTACKER, attack=SEARCH)
 LITTLE = replace(LITTLE, judge=Judge(used=False))
 GHOST = Ghost(steps=2, batch_size=8, public_batch_size=8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_batches():
+    """A third of the test images; more are answered for nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answers, "BATCH", 120)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -171,6 +171,31 @@ def test_a_judge_looks_at_the_pictures_and_is_trained_once(base):
         assert "re-identified by SSIM among 20" in write_report(page).read_text()
 
 
+def test_another_reading_changes_what_is_read_and_trains_nothing(base):
+    experiment, output = base
+    rows = [row_of_reading(experiment, output, x) for x in ("reveal", "prior")]
+    same, other = "psnr_reconstruction_cover_mean", "psnr_extracted_secret_mean"
+    assert rows[0][same] == rows[1][same] and rows[0][other] != rows[1][other]
+    repaired = Denoise(pairs="extracted", images=20, epochs=1, batch_size=10)
+    row = row_of_reading(replace(experiment, denoise=repaired), output, "reveal")
+    assert row["psnr_extracted_before_secret_mean"] == rows[0][other]
+    assert row[same] == rows[0][same] and row[other] != rows[0][other]
+
+
+def row_of_reading(experiment, output, reading):
+    attacker = replace(experiment.attacker, reading=reading)
+    one = replace(experiment, name="reading", attacker=attacker)
+    return read_row(run_one(one, output))
+
+
+def test_a_reading_that_the_method_has_not_is_one_line(path, tmp_path):
+    said = "--stego.name", "nns", "--attacker.reading", "prior", "--output"
+    status, _, errors = ghostjax("run", path, *said, tmp_path / "runs")
+    assert status == 2 and len(errors.splitlines()) == 1
+    assert "attacker.reading = 'prior'" in errors and "'nns'" in errors
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("candidates", [5, 21])
 def test_candidates_that_cannot_be_are_one_line(path, candidates, tmp_path):
     said = "--judge.candidates", candidates, "--output", tmp_path / "runs"

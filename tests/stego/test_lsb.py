@@ -8,9 +8,9 @@ from ghostjax.base import Context, Rows
 from ghostjax.fields import traced_half
 from ghostjax.pixels import as_bytes, as_float
 from ghostjax.registry import build
-from ghostjax.stego.lsb import hide_bits, low_bits, reveal_bits
+from ghostjax.stego.lsb import guess_bits, hide_bits, low_bits, reveal_bits
 from ghostjax.stego.pairs import draw_pairs, pool
-from ghostjax.stego.records import Lsb
+from ghostjax.stego.records import Lsb, Nns
 from ghostjax.training.fit import drive
 
 EVERY_BITS = range(1, 8)
@@ -274,6 +274,61 @@ def test_how_many_covers_and_secrets_there_are_is_no_shape(times):
             for rows, wanted_rows in zip(pairs, wanted, strict=True):
                 np.testing.assert_array_equal(rows, wanted_rows)
     assert draw._cache_size() == 1
+
+
+def smooth_secrets():
+    """uint8 [8, 24, 24, 1], and covers; waves of some ten pixels."""
+    rows, columns = np.mgrid[:24, :24] / 24
+    shifts = np.linspace(0, 3, 8).reshape(-1, 1, 1)
+    waves = np.sin(9 * rows + shifts) * np.cos(7 * columns - 2 * shifts)
+    secrets = np.uint8(np.rint(127.5 + 120 * waves))[..., None]
+    return secrets, random_images(9, secrets.shape)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_a_guess_reads_a_stego_with_errors_better_than_the_receiver(bits):
+    secrets, covers = smooth_secrets()
+    errors = np.random.default_rng(5).normal(0, 1, secrets.shape)
+    stego = np.asarray(hide_bits(covers, secrets, bits)) + np.float32(errors)
+    method, params = lsb(bits)
+    rebuilt, truth = np.clip(stego / 255, 0, 1), floats(secrets)
+    read = {"reveal": method.reveal(params, rebuilt)}
+    read |= {name: guess(params, rebuilt) for name, guess in method.guesses}
+    quality = {k: oracles.psnr(np.asarray(x), truth).mean() for k, x in read.items()}
+    assert list(quality) == ["reveal", "midpoint", "prior"]
+    assert quality["prior"] > quality["reveal"] + 5, quality  # 7 to 10
+    assert method.reader("prior") is dict(method.guesses)["prior"]
+
+
+def test_a_guess_is_a_loops_posterior_and_of_a_flat_exact_stego_the_midpoint():
+    secrets, covers = smooth_secrets()
+    stego = np.asarray(hide_bits(covers, secrets, 3))[:1] / 255
+    stego = np.float32(np.clip(stego + 0.004, 0, 1))
+    near = np.mod(255.0 * stego[0, :, :, 0] + 0.5, 8) - 0.5
+    low = np.clip(near, 0, 7)
+    rough = (0.2 * 8) ** 2
+    for _ in range(10):
+        wide, before = np.pad(low, 1, mode="edge"), low.copy()
+        for i, j in np.ndindex(low.shape):
+            window = wide[i : i + 3, j : j + 3]
+            beside = (window.sum() - before[i, j]) / 8
+            seen = near[i, j] + np.array([-8, 0, 8])
+            weights = np.exp(-((seen - beside) ** 2) / (2 * (1 + rough)))
+            means = (seen * rough + beside) / (1 + rough)
+            low[i, j] = (weights / weights.sum() * np.clip(means, 0, 7)).sum()
+    guessed = np.asarray(guess_bits(stego, 3))[0, :, :, 0]
+    np.testing.assert_allclose(guessed, (low + 0.5) / 8, atol=2e-4)
+    flat = hide_bits(covers, np.full_like(covers, 0b01011111), 3)
+    guessed = np.asarray(guess_bits(flat / np.float32(255), jnp.uint8(3)))
+    middle = np.asarray(reveal_bits(flat, 3, midpoint=True))
+    np.testing.assert_allclose(255 * guessed, middle, atol=0.6)  # of 256 / 8 levels
+
+
+def test_a_reading_that_a_method_has_not_is_one_line():
+    method = build(Nns(network="n16"), (8, 8, 1), Context())
+    with pytest.raises(ValueError, match="'prior': stego method 'nns' has no") as error:
+        method.reader("prior")
+    assert "\n" not in str(error.value) and method.reader("reveal") is method.reveal
 
 
 def test_impossible_pairs_are_refused():
