@@ -197,11 +197,30 @@ def _ssim_gaussian(a: Array, b: Array) -> Array:
 
 @jax.jit
 def _ssim_block(pictures: Array, candidates: Array) -> Array:
-    """[pictures, candidates]; the candidates' own windows are the same for all."""
-    return jax.lax.map(
-        lambda one: _ssim_windows(one[None], candidates, whole=True).mean((-3, -2, -1)),
-        pictures,
-    )
+    """[pictures, candidates]. What windows of one image alone have is reckoned once,
+    and only those of the product for each pair."""
+    ones, others = (jnp.moveaxis(x, -1, 1) for x in (pictures, candidates))
+    rows, columns = (_window_weights(side, True) for side in ones.shape[-2:])
+
+    def blur(images: Array) -> Array:
+        """Means of all windows [..., w, h], by two products of matrices."""
+        across = jnp.matmul(images, columns.T, precision="highest")
+        turned = jnp.swapaxes(across, -1, -2)
+        return jnp.matmul(turned, rows.T, precision="highest")
+
+    mean_ones, mean_others = blur(ones), blur(others)
+    squares_ones, squares_others = blur(ones**2), blur(others**2)
+
+    def beside(one: tuple[Array, Array, Array]) -> Array:
+        image, mean, squares = (x[None] for x in one)
+        means, mean_squares = mean * mean_others, mean**2 + mean_others**2
+        covariance = blur(image * others) - means
+        variances = squares + squares_others - mean_squares
+        values = (2 * means + _C1) * (2 * covariance + _C2)
+        values /= (mean_squares + _C1) * (variances + _C2)
+        return values.mean((1, 2, 3))
+
+    return jax.lax.map(beside, (ones, mean_ones, squares_ones))
 
 
 @partial(jax.jit, static_argnames="whole")

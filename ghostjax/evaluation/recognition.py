@@ -32,7 +32,7 @@ __all__ = [
     "require_candidates",
 ]
 
-MOST = 1000  # candidates, where their number is not stated
+MOST = 500  # candidates, where their number is not stated
 NOTHING = -1  # stands for the label of a picture in which none is read
 
 

@@ -21,7 +21,7 @@ class Judge(Trained):
     """Whether there is one; if not, only the target network looks at the pictures."""
     candidates: int = static(0, least=0)
     """Among how many test images each secret is looked for: those under attack and
-    others of their labels; 0: all there are, at most 1,000."""
+    others of their labels; 0: all there are, at most 500."""
     learning_rate: float = traced(3e-3, above=0)
     """Peak rate, which the schedule multiplies."""
     optimizer: Optimizer = "adam"

@@ -21,6 +21,7 @@ from ghostjax.config.sections import Config
 from ghostjax.config.toml import to_toml
 from ghostjax.data import Dataset
 from ghostjax.experiments import parts, stages, state
+from ghostjax.experiments.build import Built, build
 from ghostjax.experiments.plan import (
     LEARNED,
     STAGES,
@@ -86,7 +87,7 @@ def run(
     builds = []
     for one in members:
         with _named(title(one.config)):
-            builds.append(stages.build(one))
+            builds.append(build(one))
     session = _Session(members, builds, output, console)
     session.title, session.finished, session.ways = *telling, ways
     with parallel.on_devices(devices):
@@ -103,7 +104,7 @@ class _Session:
     def __init__(
         self,
         members: Sequence[Member],
-        builds: Sequence[stages.Built],
+        builds: Sequence[Built],
         output: Path,
         console: Console,
     ):

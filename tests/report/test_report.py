@@ -564,6 +564,23 @@ def curve_rows(**axes):
     ]
 
 
+def test_over_gamma_the_best_attack_reads_and_classifies():
+    base = {"accuracy_secret": 90.0, "accuracy_public": 98.0, "seed": 0}
+    rows = [
+        {**base, "gamma": gamma, "attack": attack, "recognised": percent}
+        for gamma, attack, percent in (
+            ("2:8", "rmle", 60.0), ("2:8", "direct", 90.0),
+            ("4:6", "rmle", 70.0), ("4:6", "direct", 30.0),
+        )
+    ]  # fmt: skip
+    (ax,) = charts.gamma_chart(rows, []).axes
+    by_name = {line.get_label(): line for line in ax.lines}
+    assert list(by_name["read and classified"].get_ydata()) == [90.0, 70.0]
+    assert list(by_name["secret images"].get_ydata()) == [90.0, 90.0]
+    (ax,) = charts.gamma_chart([{**base, "gamma": "2:8"}], []).axes
+    assert "read and classified" not in {line.get_label() for line in ax.lines}
+
+
 def test_one_number_that_varies_becomes_the_axis_and_words_become_lines():
     rows = curve_rows(cut=["conv1", "fc1"], **{"defense.level": [1.0, 0.0]})
     (chart,) = charts.charts(rows, ["cut", "defense.level"])

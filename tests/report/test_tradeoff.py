@@ -66,6 +66,27 @@ def test_runs_that_differ_in_the_attacker_are_one_point_of_the_best():
     assert [p.row["gamma"] for p in points()] == ["2:8", "2:8", "2:8", "4:6"]
 
 
+def test_what_is_recognised_is_a_third_axis():
+    seen = [12.0, 31.0, 40.0, 55.0, 71.0, 20.0, 22.0, 24.0]
+    rows = [
+        {**row, "recognised": percent, "recognised_chance": 50.0}
+        for row, percent in zip(ROWS, seen, strict=True)
+    ]
+    shown = points(rows)
+    assert [point.recognised for point in shown] == [31.0, 71.0, 22.0, 24.0]
+    table = tradeoff.table(shown)
+    assert table.head[-1] == "recognised" and table.lines[0][-1] == "31.00 %"
+    assert "recognised" not in tradeoff.table(points()).head
+    panels = len(tradeoff.figure(points()).axes)
+    figure = tradeoff.figure(shown)
+    assert len(figure.axes) == panels * 3 // 2
+    last = [ax for ax in figure.axes if "recognised" in ax.get_xlabel()]
+    dots = [tuple(xy) for ax in last for c in ax.collections for xy in c.get_offsets()]
+    assert {x for x, _ in dots} >= {31.0, 71.0, 22.0, 24.0}
+    chance = [x for ax in last for line in ax.lines for x in line.get_xdata()]
+    assert 50.0 in chance
+
+
 def test_other_labels_at_one_seed_stay_points_of_their_own():
     again = [{**ROWS[0], "sensitive_labels": "1 2"}, {**ROWS[0], "target.seed": 5}]
     rows = [{"target.seed": 0, **r} for r in [*ROWS, *again]]
