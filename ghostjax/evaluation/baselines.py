@@ -1,7 +1,8 @@
 """Pictures that an attacker has without looking at any feature. Imports no jax.
 
-A reconstruction that does not beat them has recovered nothing: on MNIST an all-black
-picture scores 9.7 dB, which passes for "good quality" in some papers.
+On MNIST an all-black picture scores 9.7 dB, which passes for "good quality" in some
+papers. What they score is no floor of what can be read: a legible picture may score
+less (see `recognition`).
 """
 
 import numpy as np

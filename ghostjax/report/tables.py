@@ -196,9 +196,9 @@ _NOTE = (
 
 
 _TRIVIAL = (
-    "Pictures that nobody had to attack for: a reconstruction that does not beat them "
-    "has recovered nothing. The attacker does not have the oracle, and knows the class "
-    "only where the answer gives it away: no verdict rests on these two."
+    "Pictures that nobody had to attack for. One that was attacked may score less and "
+    "yet be read: see who has seen what. The attacker does not have the oracle, and "
+    "knows the class only where the answer gives it away: no verdict rests on these two."
 )
 
 
