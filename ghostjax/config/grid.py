@@ -60,7 +60,7 @@ class Sweep(NamedTuple):
     name: str
     keys: tuple[str, ...]  # dotted, what the file varies; () for a single experiment
     members: tuple[Config, ...]
-    trees: tuple[Mapping[str, Any], ...]  # what each member was built from
+    trees: tuple[Mapping[str, Any], ...] = ()  # that a file's members were built from
     seeds: tuple[int | None, ...] = ()  # what `seeds` says of each; (): of none
 
 

@@ -57,8 +57,7 @@ def compare(
     if not folders:
         outcome.require_all()
     done = tuple(members.members[place] for place in outcome.places)
-    trees = tuple(members.trees[place] for place in outcome.places)
-    members = members._replace(members=done, trees=trees)
+    members = members._replace(members=done, trees=())  # not built anew
     digest = content_hash(*(folder.name for folder in folders))[:8]
     page = comparison_page.compare(folders, output / f"{members.name}-sweep-{digest}")
     rows = [read_row(folder) for folder in folders]

@@ -442,6 +442,14 @@ def test_results_show_secrets_and_what_is_read_out_where_there_are_any(tmp_path)
     assert shown.head == ["seed", "accuracy", "SSIM"]
 
 
+def test_a_sweep_that_no_file_stated_is_compared_too(ran):
+    found, output, _ = ran
+    made = grid.Sweep(found.name, found.keys, found.members)
+    with sample.without_curves():
+        page = comparison.compare(made, output, Console(quiet=True))
+    assert page.parent in set(output.glob("grid-sweep-*"))
+
+
 def test_members_that_share_equal_the_same_runs_alone(ran, tmp_path):
     found, output, _ = ran
     alone = run_one(found.members[3], tmp_path)
