@@ -144,6 +144,13 @@ class Stego(NamedTuple):
     """(name, `guess(params, stego) -> secret`): better readings of a stego that was
     rebuilt, hence not exact, than `reveal`'s, which is the receiver's."""
 
+    clues: Callable[[Params, Images], Images] | None = None
+    """`clues(params, stego) -> [B, H, W, K C]` in [0, 1], of images [B, H, W, C]: what
+    a network is shown that learns to read a rebuilt stego; None: what `reveal` gives.
+    """
+    clue_channels: int = 1
+    """K."""
+
     def reader(self, name: str) -> Callable[[Params, Images], Images]:
         """How a secret is read: `reveal`, or the guess of that name.
 

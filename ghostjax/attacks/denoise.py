@@ -4,8 +4,8 @@ The attacker sends images of its own through the edge, attacks the features itse
 trains the autoencoder to turn what it got into what it had sent. Or it has pairs from a
 generator that perturbs images, after and before (`pairs = "generator"`). Or it repairs
 secrets instead of reconstructions (`pairs = "extracted"`): it hides images of its own
-in others, sends them as the user does, attacks, reads the secrets out, and learns what
-they were.
+in others, sends them as the user does, attacks, and learns what they were from all that
+a rebuilt stego shows of them (`Stego.clues`).
 
 Source: Masci et al. 2011 in the form that Wang et al. (ARDEN, KDD 2018) used: three
 3x3 convolutions of 32, 32 and 16 filters, each followed by a 2x2 max pool, and the way
@@ -13,6 +13,7 @@ back; sigmoid output; binary cross-entropy for grey images. We deviate: squared 
 for colour, and inputs are reconstructions where ARDEN's are its own noised images.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -38,6 +39,7 @@ from ghostjax.base import (
     Inversion,
     Key,
     Knowledge,
+    Params,
     limit,
     needed,
     require_stego,
@@ -55,7 +57,7 @@ __all__ = ["autoencoder", "denoise"]
 class _Pairs(NamedTuple):
     """What a step draws from; on the device."""
 
-    before: Array  # uint8 [N, H, W, C], what the autoencoder is to repair
+    before: Array  # uint8 [N, H, W, K C], what the autoencoder is to repair
     after: Array  # uint8 [N, H, W, C], what it should be
 
 
@@ -84,26 +86,36 @@ def denoise(cut: Cut, record: Denoise, context: Context) -> Attack | None:
     inner = context.inner
     if inner is None:
         return None
-    reads = record.pairs == "extracted"
+    reads, shape = record.pairs == "extracted", cut.image_shape
+    clues: Clues = _as_it_is
     if reads:
         if inner.gives_secrets:
             raise ValueError(
                 f"denoise.pairs = 'extracted': attack {inner.name!r} gives the secrets "
                 "itself, and none are read out: choose 'own'"
             )
-        inner = extract(inner, require_stego(context), context.reading)
+        stego = require_stego(context)
+        inner = extract(inner, stego, context.reading)
+        clues = stego.clues or stego.reveal
+        shape = (*shape[:-1], shape[-1] * stego.clue_channels)
     network = autoencoder(cut.image_shape)
     count = min(record.images, context.public_count)
     repairer = learner(
         network,
-        cut.image_shape,
+        shape,
         draw=_draw(record.batch_size),
         recipe=recipe_of(record, count),
         part="cda",
         measure=_cross_entropy if cut.image_shape[-1] == 1 else _squared_error,
     )
-    attacked = partial(_extracted if reads else _attacked, in_chunks(inner), count)
-    like: Any = jax.ShapeDtypeStruct((count, *cut.image_shape), np.uint8)
+    attack = in_chunks(inner)
+    attacked = partial(_attacked, attack, count)
+    if reads:
+        attacked = partial(_extracted, (attack, clues), count)
+    like: Any = [
+        jax.ShapeDtypeStruct((count, *size), np.uint8)
+        for size in (shape, cut.image_shape)
+    ]
 
     @jax.jit
     def repair(variables: Any, images: Images) -> Images:
@@ -117,14 +129,15 @@ def denoise(cut: Cut, record: Denoise, context: Context) -> Attack | None:
             pairs: Any = _Pairs(*needed(knowledge.perturbed_pairs))
         else:
             arguments = pairs_key, learned, hyper["attack"], knowledge
-            pairs = Later(_Pairs(like, like), partial(attacked, *arguments))
+            pairs = Later(_Pairs(*like), partial(attacked, *arguments))
         cda = yield from repairer.fit(train_key, hyper["denoise"], (), pairs)
         return {"inner": learned, "cda": cda}
 
     def invert(params: Any, key: Key, features: Features, hyper: Hyper) -> Inversion:
         noisy = inner.invert(params["inner"], key, features, hyper["attack"])
         if reads:
-            secrets = repair(params["cda"], noisy.secrets)
+            shown = _shown(clues, params["inner"]["stego"], noisy.images)
+            secrets = repair(params["cda"], shown)
             return noisy._replace(secrets=secrets, secrets_before=noisy.secrets)
         return noisy._replace(
             images=repair(params["cda"], noisy.images), before_denoising=noisy.images
@@ -191,16 +204,29 @@ def _attacked(
     return _Pairs(jax.device_put(np.concatenate(before)), _gathered(images, chosen))
 
 
+Clues = Callable[[Params, Images], Images]
+
+
+def _as_it_is(params: Params, images: Images) -> Images:
+    return images
+
+
+@partial(jax.jit, static_argnums=0)
+def _shown(clues: Clues, params: Params, images: Images) -> Images:
+    return clues(params, images)
+
+
 def _extracted(
-    inner: Attack,
+    reader: tuple[Attack, Clues],
     count: int,
     key: Key,
     learned: Any,
     hyper: Hyper,
     knowledge: Knowledge,
 ) -> _Pairs:
-    """Random public images, hidden in others of them, and what is read out of what the
-    inner attack makes of their features."""
+    """Random public images, hidden in others of them, and what is seen of them in what
+    the inner attack makes of the features."""
+    inner, clues = reader
     secret_key, cover_key, send_key, invert_key = jax.random.split(key, 4)
     encode = traceable(needed(knowledge.encode))
     images = needed(knowledge.public_images)
@@ -213,8 +239,9 @@ def _extracted(
         rows = secrets[start : start + CHUNK], covers[start : start + CHUNK]
         features = _hidden(encode, jax.random.fold_in(send_key, start), images, rows)
         chunk_key = jax.random.fold_in(invert_key, start)
-        read = inner.invert(learned, chunk_key, features, hyper).secrets
-        before.append(np.asarray(_as_bytes(needed(read))))
+        rebuilt = inner.invert(learned, chunk_key, features, hyper).images
+        shown = _shown(clues, needed(knowledge.stego_params), rebuilt)
+        before.append(np.asarray(_as_bytes(shown)))
     return _Pairs(jax.device_put(np.concatenate(before)), _gathered(images, secrets))
 
 

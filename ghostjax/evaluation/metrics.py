@@ -143,18 +143,27 @@ def ssim_pairs(pictures: ArrayLike, candidates: ArrayLike) -> np.ndarray:
         raise ValueError("SSIM of no images: give at least one picture and candidate")
     if ones.shape[1:] != others.shape[1:]:
         raise ValueError(f"images differ in shape: {ones.shape} and {others.shape}")
-    for images in (ones, others):
-        _images(images, images, window=WINDOW)
+    some, beside = _blocks(ones, _ROWS), _blocks(others, _PLACES)
     values = np.empty((len(ones), len(others)), np.float32)
-    for row in range(0, len(ones), _ROWS):
-        some = np.float32(_filled(ones[row : row + _ROWS], _ROWS))
-        for place in range(0, len(others), _PLACES):
-            beside = np.float32(_filled(others[place : place + _PLACES], _PLACES))
-            block = values[row : row + _ROWS, place : place + _PLACES]
-            block[:] = np.asarray(_ssim_block(some, beside))[
-                : block.shape[0], : block.shape[1]
+    for row, pictures in enumerate(some):
+        for place, near in enumerate(beside):
+            block = values[
+                row * _ROWS : (row + 1) * _ROWS, place * _PLACES : (place + 1) * _PLACES
             ]
+            whole = np.asarray(_ssim_block(pictures, near))
+            block[:] = whole[: block.shape[0], : block.shape[1]]
     return values
+
+
+def _blocks(images: np.ndarray, size: int) -> list[np.ndarray]:
+    """So many images each, float32 and fit for SSIM; of a fixed shape, so that the
+    guards are no program for each number of images."""
+    blocks = []
+    for start in range(0, len(images), size):
+        block = _filled(images[start : start + size], size)
+        _images(block, block, window=WINDOW)
+        blocks.append(block.astype(np.float32))
+    return blocks
 
 
 def _filled(images: np.ndarray, number: int) -> np.ndarray:

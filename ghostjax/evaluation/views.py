@@ -19,7 +19,6 @@ from ghostjax.evaluation.intervals import Share
 from ghostjax.evaluation.judge import Seen
 from ghostjax.models import chain
 from ghostjax.models.chain import Chain, Variables
-from ghostjax.pixels import as_float
 
 __all__ = [
     "ATTACKED",
@@ -73,7 +72,7 @@ def looker(network: Chain, variables: Variables) -> Look:
 
 @partial(jax.jit, static_argnums=0)
 def _logits(network: Chain, variables: Variables, images: Images) -> Array:
-    images = jax.numpy.clip(as_float(images), 0, 1)
+    images = jax.numpy.clip(images, 0, 1)
     logits = chain.apply(network, variables, images)
     spoilt = jax.numpy.isnan(images).any((1, 2, 3))[:, None]
     return jax.numpy.where(spoilt, jax.numpy.nan, logits)
@@ -141,7 +140,7 @@ def _shares(
     lineup = onlookers.lineup
     if lineup is None:
         return shares
-    alike = {"ssim": metrics.ssim_pairs(shown, as_float(lineup.images))}
+    alike = {"ssim": metrics.ssim_pairs(shown, lineup.images / np.float32(255))}
     if seen is not None and lineup.features is not None:
         alike["judge"] = recognition.cosines(seen.features, lineup.features)
     for by, likeness in alike.items():

@@ -197,8 +197,9 @@ _NOTE = (
 
 _TRIVIAL = (
     "Pictures that nobody had to attack for. One that was attacked may score less and "
-    "yet be read: see who has seen what. The attacker does not have the oracle, and "
-    "knows the class only where the answer gives it away: no verdict rests on these two."
+    "yet be read: see who has seen what. No verdict rests on the last two: the "
+    "attacker does not have the oracle, and knows the class only where the answer "
+    "tells it."
 )
 
 

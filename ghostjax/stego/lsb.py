@@ -69,6 +69,14 @@ def lsb(image_shape: tuple[int, int, int], record: Lsb, context: Context) -> Ste
     def likely(params: Any, stego: Images) -> Images:
         return guess_bits(stego, _bits(params))
 
+    def clues(params: Any, stego: Images) -> Images:
+        """The stego, its low bits, and where in a round of all their values it stands:
+        that is continuous where the low bits go from the largest value to 0."""
+        levels = jnp.exp2(jnp.asarray(_bits(params), jnp.float32))
+        round_ = 2 * jnp.pi * 255 * jnp.clip(stego, 0, 1) / levels
+        circle = (1 + jnp.cos(round_)) / 2, (1 + jnp.sin(round_)) / 2
+        return jnp.concatenate([stego, reveal(params, stego), *circle], axis=-1)
+
     return Stego(
         name="lsb",
         fit=fit,
@@ -76,6 +84,8 @@ def lsb(image_shape: tuple[int, int, int], record: Lsb, context: Context) -> Ste
         reveal=reveal,
         low_bits=lambda params: int(params["bits"]),
         guesses=(("midpoint", halfway), ("prior", likely)),
+        clues=clues,
+        clue_channels=4,
     )
 
 

@@ -118,7 +118,10 @@ def nns(image_shape: tuple[int, int, int], record: Nns, context: Context) -> Ste
         _require_params(shapes, record.network, image_shape, params)
         return jnp.clip(apply(networks.reveal, params["reveal"], stego), 0.0, 1.0)
 
-    return Stego("nns", fit, hide, reveal)
+    def clues(params: Any, stego: Images) -> Images:
+        return jnp.concatenate([stego, reveal(params, stego)], axis=-1)
+
+    return Stego("nns", fit, hide, reveal, clues=clues, clue_channels=2)
 
 
 def _narrow(filters: int, channels: int) -> Networks:
