@@ -1,5 +1,6 @@
 """Settings of every test: strict jax, four simulated devices, caches in a folder."""
 
+import gc
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -15,13 +16,19 @@ if version("jaxlib").startswith("0.10."):
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", _QUICK)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
-import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from ghostjax import own, registry, runtime  # noqa: E402
+# jax and ghostjax are imported where they are used: not by the process that hands out
+# the tests.
 
-jax.config.update("jax_numpy_rank_promotion", "raise")
+
+def pytest_collection_finish():
+    """What was imported stays: it need not be looked through for garbage, for which
+    jax's many small objects ask again and again (a twentieth of the tests' time)."""
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,6 +36,10 @@ def _caches(tmp_path_factory):
     """The cache of decoded data and compiled programs goes where the tests may write;
     all test processes and the runs they start share it. Memory is kept as the CLI does.
     """
+    import jax
+
+    from ghostjax import runtime
+
     if "GHOSTJAX_CACHE" not in os.environ:
         base = tmp_path_factory.getbasetemp()  # of a worker: inside that of all
         shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
@@ -41,6 +52,8 @@ def _caches(tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def _forget_members():
     """Members and networks that a module registers are no other module's."""
+    from ghostjax import own, registry
+
     tables = (*registry.FAMILIES.values(), registry.NETWORKS, registry.DATASETS)
     known = [dict(table._known()) for table in tables]
     yield
@@ -57,4 +70,7 @@ def _forget_programs():
     yield
     maps = Path("/proc/self/maps")
     if not maps.exists() or maps.read_bytes().count(b"\n") > 15_000:
+        import jax
+
         jax.clear_caches()
+        gc.collect()

@@ -264,7 +264,8 @@ def test_a_dry_run_and_a_status_take_overrides_and_write_nothing(tmp_path, capsy
     words = ["--output", str(output), "--seed", "3", "--attack.name=inverse"]
     assert cli.main(["run", str(path), "--dry-run", *words]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("2 members: 1 target, 2 noise defenses, 2 inverse train")
+    stages = "1 target, 1 judge, 2 noise defenses, 2 inverse trainings"
+    assert printed.startswith(f"2 members: {stages}\n")
     assert "defense.level 0.5 1" in printed
     assert cli.main(["status", str(path), *words]) == 0
     printed = capsys.readouterr().out

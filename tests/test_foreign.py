@@ -30,6 +30,8 @@ images = 50
 [denoise]
 name = "blur"
 share = 0.0
+[judge]
+used = false
 """
 
 
@@ -54,7 +56,11 @@ def said(tmp_path_factory):
     home = tmp_path_factory.mktemp("foreign")
     (home / "foreign.toml").write_text(CONFIG)
     run = ["run", str(home / "foreign.toml")]
-    commands = [[*run, "--help-keys"], ["networks"], [*run, "--output", str(home)]]
+    commands = [
+        [*run, "--help-keys"],
+        ["networks", "small"],
+        [*run, "--output", str(home)],
+    ]
     path = os.pathsep.join([str(PACKAGE), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(commands)],
@@ -71,7 +77,7 @@ def test_its_keys_are_listed(said):
     for key in ("--defense.step", "--attack.images", "--denoise.share"):
         assert key in keys
     assert "Between two values that are sent." in keys
-    assert "small" in networks
+    assert "small" in networks and "fc1act" in networks
 
 
 def test_a_row_and_a_report_come_of_them(said):

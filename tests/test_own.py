@@ -2,7 +2,7 @@
 
 import tomllib
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 from jax.tree_util import Partial
 
-from ghostjax import base, config, own, registry
+from ghostjax import base, config, own, registry, toy
 from ghostjax.attacks.inverse import standardise
 from ghostjax.attacks.records import Direct, Inverse, Rmle, Shadow
 from ghostjax.base import Attack, Context, Defense, Inversion, Knowledge, encode
@@ -29,9 +29,9 @@ from ghostjax.training.fit import drive
 SHAPE, CLASSES = (10, 10, 1), 4
 NETWORK = (("conv1", Conv(4, 3)), ("ReLU1", Relu()), ("fc1", Dense(CLASSES)))
 LAYERS = probes.at("ReLU1", NETWORK, SHAPE)
-VARIABLES = chain.init(NETWORK, jax.random.key(0), jnp.zeros((1, *SHAPE)))
+VARIABLES = toy.task(base.Cut(NETWORK, (), SHAPE)).edge_variables
 CONV, DENSE = VARIABLES["conv1"]["params"], VARIABLES["fc1"]["params"]["dense"]
-IMAGES = jax.random.uniform(jax.random.key(1), (3, *SHAPE))
+IMAGES = np.random.default_rng(1).random((3, *SHAPE), np.float32)
 
 
 def same(apply):
@@ -92,13 +92,13 @@ def functions():
     return own.Half(send, edge), own.Half(answer, cloud, same(answer))
 
 
-KINDS = {"linen": linen(), "nnx": nnx_(), "functions": functions()}
+KINDS = {"linen": cache(linen), "nnx": cache(nnx_), "functions": cache(functions)}
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def opaque(kind):
     """(cut, edge variables, cloud variables)."""
-    edge, cloud = KINDS[kind]
+    edge, cloud = KINDS[kind]()
     return own.cut(edge, cloud, image_shape=SHAPE), edge.variables, cloud.variables
 
 
@@ -118,11 +118,17 @@ def task(kind=None):
     return cut, whole._replace(edge_variables=edge, cloud_variables=cloud)
 
 
+@cache
+def features():
+    """Of IMAGES."""
+    sent = jax.jit(partial(chain.apply, LAYERS.edge))
+    return sent(chain.select(LAYERS.edge, VARIABLES), IMAGES)
+
+
 def inverted(cut, variables, record):
     """(images, trace) of an attack on the features of IMAGES."""
     attack = registry.build(record, cut, Context())
-    features = chain.apply(LAYERS.edge, chain.select(LAYERS.edge, VARIABLES), IMAGES)
-    seen = attack.invert(variables, jax.random.key(0), features, traced_half(record))
+    seen = attack.invert(variables, jax.random.key(0), features(), traced_half(record))
     return np.asarray(seen.images), np.asarray(seen.trace)
 
 
@@ -158,8 +164,7 @@ def test_lbfgs_takes_an_edge_of_ones_own():
     cut, edge, _ = opaque("nnx")
     record = replace(NEWTON, solver="lbfgs")
     invert = registry.build(record, cut, Context()).invert
-    features = jnp.zeros((3, *cut.feature_shape))
-    arguments = edge, jax.random.key(0), features, traced_half(record)
+    arguments = edge, jax.random.key(0), features(), traced_half(record)
     assert jax.eval_shape(invert, *arguments).images.shape == IMAGES.shape
 
 
@@ -172,7 +177,7 @@ def test_lbfgs_descends_through_an_edge_of_ones_own(kind):
 
 
 def test_an_edge_without_a_cloud_is_enough_for_attacks_on_it():
-    edge, _ = KINDS["linen"]
+    edge, _ = KINDS["linen"]()
     cut = own.cut(edge, image_shape=SHAPE)
     images, _ = inverted(cut, edge.variables, NEWTON)
     assert images.shape == IMAGES.shape
@@ -278,7 +283,7 @@ def test_noise_defends_a_network_of_ones_own_as_ghostjaxs_layers(kind):
 
 
 def test_a_cloud_that_cannot_be_trained_is_refused_where_it_would_be():
-    edge, cloud = KINDS["linen"]
+    edge, cloud = KINDS["linen"]()
     frozen = own.cut(edge, cloud._replace(train=None), image_shape=SHAPE)
     context = Context(stego=registry.build(Lsb(), SHAPE, Context()))
     for record in (Ghost(), Arden()):
@@ -289,7 +294,7 @@ def test_a_cloud_that_cannot_be_trained_is_refused_where_it_would_be():
 
 
 def test_halves_that_do_not_fit_are_refused():
-    edge, cloud = KINDS["linen"]
+    edge, cloud = KINDS["linen"]()
     with pytest.raises(ValueError, match="cannot be called with these variables"):
         own.cut(edge, cloud, image_shape=(12, 12, 1))
     with pytest.raises(ValueError, match=r"gives \(4,\) .* logits \(7,\) are wanted"):
@@ -371,7 +376,7 @@ def test_another_function_under_a_name_and_version_is_refused():
     with pytest.raises(ValueError, match="raise the version"):
         own.defense("rounded", rounded(np.arange(2)), traits=("hides",))
     own.defense("rounded", rounded(np.arange(3)), version="2")
-    edge, cloud = KINDS["functions"]
+    edge, cloud = KINDS["functions"]()
     named = partial(own.network, "net", image_shape=SHAPE)
     assert named(edge, cloud) == named(*functions())
     with pytest.raises(ValueError, match="network 'net' version '1' is something"):
@@ -382,7 +387,7 @@ def test_names_that_others_have_and_names_that_are_none_are_refused():
     with pytest.raises(ValueError, match="there is a defense 'noise' already"):
         own.defense("noise", nothing)
     with pytest.raises(ValueError, match="there is a network 'lenet5' already"):
-        own.network("lenet5", *KINDS["linen"], image_shape=SHAPE)
+        own.network("lenet5", *KINDS["linen"](), image_shape=SHAPE)
     with pytest.raises(ValueError, match="letters, digits"):
         own.attack("my attack", grey, needs=("query",))
     with pytest.raises(ValueError, match="unknown trait 'hide': did you mean 'hides'"):
@@ -394,7 +399,7 @@ def test_names_that_others_have_and_names_that_are_none_are_refused():
 
 
 def test_a_config_of_ones_own_is_read_where_it_is_registered():
-    network = own.network("read", *KINDS["linen"], image_shape=SHAPE)
+    network = own.network("read", *KINDS["linen"](), image_shape=SHAPE)
     record = own.defense("read", nothing, cut="edge", traits=("sends_plain",))
     attack = own.attack("read", grey, needs=("query", "public_images"))
     whole = replace(config.Config(), target=network, defense=record, attack=attack)

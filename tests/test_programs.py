@@ -34,6 +34,12 @@ def bars(seed, count):
 SHAPE, NAMES = (16, 16, 1), ["left", "right", "top", "bottom"]
 DATA = data.from_arrays("bars", bars(0, 192), bars(1, 64), NAMES)
 TARGET = {"network": "toy", "epochs": 1, "batch_size": 64}
+SECTIONS = {
+    "target": TARGET,
+    "data": {"gamma": "2:2"},
+    "attacker": {"images": 4},
+    "judge": {"used": False},
+}
 STEPS = {"steps": 3, "batch_size": 16}
 SEARCH = {"name": "rmle", "steps": 3, "noise": 0.1, "start": "dark"}
 BASES = {
@@ -123,8 +129,7 @@ def folder(tmp_path_factory):
 
 
 def member(name, change=None):
-    tree = {"target": TARGET, "data": {"gamma": "2:2"}, "attacker": {"images": 4}}
-    tree = config.merge({**tree, **BASES[name]}, change or {})
+    tree = config.merge({**SECTIONS, **BASES[name]}, change or {})
     return replace(config.build(tree), name=name)
 
 

@@ -158,7 +158,7 @@ def bare(name: str) -> bool:
     [
         (("orbax",), "training.checkpoint"),
         (("jax.devices", "jax.local_devices", "jax.device_count"), "training.parallel"),
-        (("jax.pmap", "SingleDeviceSharding"), "training.parallel"),
+        (("jax.pmap",), "training.parallel"),
     ],
 )
 def test_one_room_names(words, room):

@@ -125,7 +125,10 @@ _DESCENTS = {"adam": _adam, "amsgrad": amsgrad}
 
 
 def _lbfgs_init(choices: Choices, z: Array) -> Any:
-    return jax.vmap(_lbfgs().init)(z)
+    state = jax.vmap(_lbfgs().init)(z)
+    # Of the types that a step gives, not optax's weak ones: else the first step is
+    # traced and compiled by itself.
+    return jax.tree.map(lambda leaf: leaf.astype(leaf.dtype), state)
 
 
 def _lbfgs_step(

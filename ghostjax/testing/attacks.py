@@ -185,8 +185,7 @@ def _check_inversions(
         key, sent = turn.inputs
         return attack.invert(params, key, sent, turn.hyper)
 
-    _check_knowledge(judge, attack, use, scene.knowledge, turn)
-    params, shown = runs(judge, attack.fit, use, turn, other)
+    params, shown = _knowing_runs(judge, attack, use, scene.knowledge, (turn, other))
     _check_inversion(judge, attack, shown, (len(features), *scene.cut.image_shape))
     one, two = (use(params, turn._replace(inputs=(k, features))) for k in keys[2:4])
     unlike = not equal(one, two)
@@ -203,14 +202,15 @@ def _check_inversions(
     return shown
 
 
-def _check_knowledge(
+def _knowing_runs(
     judge: Judge,
     learner: Attack | Probe,
     use: Use,
     everything: Knowledge,
-    turn: Turn,
-) -> None:
-    """Undeclared fields are never touched, declared ones are."""
+    turns: tuple[Turn, Turn],
+) -> tuple[Params, Any]:
+    """What `runs` gives; undeclared fields are never touched, declared ones are."""
+    turn = turns[0]
 
     def run(data: Knowledge) -> Any:
         params, _ = fitted(judge, learner.fit, turn._replace(data=data))
@@ -234,15 +234,17 @@ def _check_knowledge(
             raise judge.error(contract, words) from failure
         words = f"it touches one of {undeclared}, which it does not declare: {error}"
         raise judge.error(contract, words) from error
-    if equal(blind, run(poisoned)):  # else it keeps a state, see `runs`
-        words = "it learns otherwise where fields that it does not declare are there"
-        require_equal(judge, contract, words, blind, run(known))
     for name in learner.needs:
         try:
             run(known._replace(**{name: poison[name]}))
         except Exception:  # whatever comes of it: it was used
             continue
         raise judge.error(contract, f"it declares {name} and never uses it")
+    seeing = runs(judge, learner.fit, use, *turns)
+    if not equal(blind, seeing) and equal(blind, run(poisoned)):  # it keeps no state
+        words = "it learns otherwise where fields that it does not declare are there"
+        require_equal(judge, contract, words, blind, seeing)
+    return seeing
 
 
 def _check_inversion(
@@ -250,7 +252,7 @@ def _check_inversion(
 ) -> None:
     inverted = isinstance(shown, Inversion)
     judge.require(inverted, "shape", f"invert gives {type(shown).__name__}")
-    for name in ("images", "secrets", "before_denoising"):
+    for name in ("images", "secrets", "before_denoising", "secrets_before"):
         images = getattr(shown, name)
         if images is not None or name == "images":
             check_images(judge, f"invert ({name})", images, shape)
@@ -317,6 +319,5 @@ def _check_probe(
     def use(params: Params, turn: Turn) -> Array:
         return probe.answer(params, turn.inputs[1])
 
-    _check_knowledge(judge, probe, use, scene.knowledge, turn)
-    _, logits = runs(judge, probe.fit, use, turn, other)
+    _, logits = _knowing_runs(judge, probe, use, scene.knowledge, (turn, other))
     check_array(judge, "answer", logits, (len(scene.features), scene.cut.classes))

@@ -28,7 +28,6 @@ __all__ = [
     "needed",
     "now",
     "on_devices",
-    "one_device",
     "replicate",
     "require",
     "spread",
@@ -36,11 +35,6 @@ __all__ = [
 
 Devices = tuple[jax.Device, ...]
 Tree = TypeVar("Tree")
-
-
-def one_device() -> jax.sharding.Sharding:
-    """Where arrays of one device's programs lie."""
-    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
 
 def about() -> str:

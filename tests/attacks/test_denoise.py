@@ -142,6 +142,8 @@ def test_it_repairs_what_it_reads_out_of_stegos_of_its_own(scene):
     np.testing.assert_array_equal(shown.images, features)
     np.testing.assert_array_equal(shown.secrets_before, LSB.reveal(BITS, features))
     assert shown.before_denoising is None
+    first = params["cda"]["down0"]["params"]["kernel"]
+    assert first.shape[2] == LSB.clue_channels
     mean = np.broadcast_to(np.asarray(images).mean(0) / 255, secrets.shape)
     rivals = quality(shown.secrets_before, secrets), quality(mean, secrets)
     assert quality(shown.secrets, secrets) > max(rivals) + 2, rivals

@@ -3,6 +3,7 @@
 import dataclasses
 from functools import cache
 from itertools import product
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,6 @@ from counting import compiled
 from oracles import psnr
 from small import COUNT, PICTURES, SEARCHES, SHAPE, at, invert, sent
 
-from ghostjax import runtime
 from ghostjax.attacks import search
 from ghostjax.attacks.objective import Goal, objective
 from ghostjax.attacks.records import Rmle
@@ -157,7 +157,9 @@ def found(record):
 @pytest.mark.parametrize("name", SOLVERS)
 def test_every_solver_finds_the_pictures(name):
     record = SEARCHES[name]
-    images, trace = found(record)
+    with compiled() as programs:
+        images, trace = found(record)
+    assert programs.count("jit(_one)") <= 1, "a step gives a state of other types"
     assert images.shape == PICTURES.shape and trace.shape == (COUNT, record.steps)
     scores = psnr(images, PICTURES)
     assert scores.min() > 32 and scores.mean() > 36
@@ -402,8 +404,9 @@ def test_one_program_serves_all_rates(noise):
     assert 0 < first == len(programs), programs[first:]
 
 
-def test_exploring_is_no_program_of_its_own():
-    """On accelerators, where each number of steps is a program."""
-    with runtime.written_for("gpu"):
-        invert("ReLU1", Rmle(solver="gd", steps=10, tolerance=0.5))
-        assert loop._scanned._cache_size() == 1
+def test_exploring_is_no_program_of_its_own(monkeypatch):
+    """Where steps are looped as on accelerators, each number of steps is a program."""
+    monkeypatch.setattr(loop, "runtime", SimpleNamespace(on_cpu=lambda: False))
+    loop._scanned.clear_cache()
+    invert("ReLU1", Rmle(solver="gd", steps=10, tolerance=0.5))
+    assert loop._scanned._cache_size() == 1

@@ -5,8 +5,8 @@ import numpy as np
 import oracles
 import pytest
 from scipy import stats
-from sklearn.datasets import load_digits
 
+from ghostjax import data
 from ghostjax.evaluation import metrics
 
 METRICS = [metrics.psnr, metrics.ssim, metrics.ssim_authors]
@@ -23,8 +23,7 @@ def noisy_pairs(shape, seed=0):
 
 def digit_pairs():
     """Smooth strokes on flat black, as MNIST has, against a disturbed copy."""
-    images = np.kron(load_digits().images[:4] / 16, np.ones((1, 4, 4)))[..., None]
-    images = images[:, 2:30, 2:30]
+    images = data.load("digits").train.images[:4] / 255
     rng = np.random.default_rng(1)
     noise = rng.normal(0, 0.1, images.shape) * rng.random((4, 1, 1, 1))
     return images.astype(np.float32), np.clip(images + noise, 0, 1).astype(np.float32)

@@ -26,7 +26,11 @@ from ghostjax.experiments import run
 from ghostjax.report.folder import read_row
 
 HERE = Path(__file__).parent
-SWEEPS = ("quick", "whole")
+sys.path.insert(0, str(HERE.parent / "experiments"))
+
+import sample  # noqa: E402
+
+SWEEPS = ("daily", "quick", "whole")
 WALK = "walk"
 Row = Mapping[str, Any]
 
@@ -64,8 +68,9 @@ def golden(chosen: Collection[str] | None = None) -> dict[str, Row]:
     """
     rows: dict[str, Row] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in SWEEPS:
-            rows |= dict(_sweep(name, chosen, Path(folder) / name))
+        with sample.registered():
+            for name in SWEEPS:
+                rows |= dict(_sweep(name, chosen, Path(folder) / name))
         if chosen is None or any(name.startswith(WALK) for name in chosen):
             rows |= dict(_walk(Path(folder) / WALK))
     return rows

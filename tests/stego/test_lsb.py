@@ -324,6 +324,28 @@ def test_a_guess_is_a_loops_posterior_and_of_a_flat_exact_stego_the_midpoint():
     np.testing.assert_allclose(255 * guessed, middle, atol=0.6)  # of 256 / 8 levels
 
 
+@pytest.mark.parametrize("bits", [1, 3])
+def test_clues_hold_the_low_bits_and_do_not_jump_where_they_do(bits):
+    method, params = lsb(bits)
+    levels = np.linspace(40, 60, 401, dtype=np.float32)
+    stego = (levels / 255).reshape(1, 401, 1, 1)
+    clues = np.asarray(method.clues(params, stego))
+    assert clues.shape == (1, 401, 1, method.clue_channels)
+    assert clues.min() >= -1e-6 and clues.max() <= 1 + 1e-6
+    shown, read, *circle = np.moveaxis(clues[0, :, 0], -1, 0)
+    np.testing.assert_array_equal(shown, stego.ravel())
+    np.testing.assert_array_equal(
+        read, np.asarray(method.reveal(params, stego)).ravel()
+    )
+    cosine, sine = (2 * np.stack(circle) - 1).astype(np.float64)
+    angle = np.mod(np.arctan2(sine, cosine), 2 * np.pi)
+    wanted = np.mod(levels, 2**bits)
+    error = np.abs(angle / (2 * np.pi) * 2**bits - wanted)
+    assert np.minimum(error, 2**bits - error).max() < 1e-2
+    steps = np.abs(np.diff(np.stack(circle), axis=1)).max()
+    assert steps < 0.1 and np.abs(np.diff(read)).max() >= 0.5
+
+
 def test_a_reading_that_a_method_has_not_is_one_line():
     method = build(Nns(network="n16"), (8, 8, 1), Context())
     with pytest.raises(ValueError, match="'prior': stego method 'nns' has no") as error:

@@ -31,7 +31,7 @@ from ghostjax.training.fit import drive
 PARAMETERS = {"n16": 20e3, "n32": 77e3, "muzio65": 486e3, "baluja50": 2.65e6}
 PLAIN = Defense("hide", None, None, None, hide=lambda params, cover, secret: cover)
 HYPER = {"beta": np.float32(0.3), "beta_start": np.float32(0)}
-STEPS, BATCH = 300, 16
+STEPS, BATCH = 200, 16
 
 
 def body(name, depth, filters):
@@ -78,10 +78,20 @@ def trained(run=None, **rest):
 
 
 def untrained(record, shape=SHAPE):
-    """(method, the variables that its training starts from)."""
-    method, images = method_of(record, shape), np.zeros((1, *shape), np.uint8)
-    fitting = method.fit(jax.random.key(0), traced_half(record), images)
-    return method, next(fitting).params
+    """(method, noise in the place of the variables that its training starts from)."""
+    method, draw = method_of(record, shape), np.random.default_rng(3)
+    shapes = jax.eval_shape(
+        lambda key: begun(method, record, key, shape), jax.random.key(0)
+    )
+    return method, jax.tree.map(
+        lambda leaf: draw.normal(0, 0.5, leaf.shape).astype(leaf.dtype), shapes
+    )
+
+
+def begun(method, record, key, shape=SHAPE):
+    """The variables that a training starts from."""
+    images = np.zeros((1, *shape), np.uint8)
+    return next(method.fit(key, traced_half(record), images)).params
 
 
 def lsb():
@@ -228,8 +238,8 @@ def test_it_learns_to_hide_and_to_reveal_what_eight_bits_keep(learned, shown, re
     revealed = np.asarray(receiver[1](params, stego))
     missed = ((revealed - secrets) ** 2).mean()
     constant = ((secrets.mean(0, keepdims=True) - secrets) ** 2).mean()
-    assert error < 6e-3, f"the stego of 32 images is {error} from the cover"  # 0.002
-    assert missed < constant / 8, f"{missed}, the mean of 32 images {constant}"  # 1/33
+    assert error < 6e-3, f"the stego of 32 images is {error} from the cover"  # 0.003
+    assert missed < constant / 8, f"{missed}, the mean of 32 images {constant}"  # 1/24
     wrong = ((revealed - secrets[::-1]) ** 2).mean()
     assert missed < wrong / 8, "what is revealed is the image's own secret"
     assert history["loss"].shape == (STEPS,)
@@ -299,7 +309,7 @@ def test_a_revealed_secret_that_is_exact_does_not_let_a_blank_network_pass(learn
 
 @pytest.mark.parametrize("how", [{"beta": 1e-6}, {"distance": "absolute"}])
 def test_networks_that_hide_nothing_are_refused(how):
-    blank, unread, _ = trained(for_steps(20 if "beta" in how else 150), **how)
+    blank, unread, _ = trained(for_steps(20 if "beta" in how else 60), **how)
     with pytest.raises(ValueError, match="hides nothing: what it reveals is") as error:
         hiding.require_hidden(blank, unread, Split(*bars(3, 250)))
     assert "\n" not in str(error.value)
@@ -390,10 +400,10 @@ def test_the_networks_are_traced_once_for_their_variables(monkeypatch):
     monkeypatch.setattr(module, "_init", lambda *a: calls.append(a) or init(*a))
     record, image = Nns(network="n16"), np.zeros((1, *SHAPE), np.float32)
     method = nns(SHAPE, static_half(record), Context(train_count=1))
-    images = np.zeros((1, *SHAPE), np.uint8)
-    for seed in range(3):
-        fitting = method.fit(jax.random.key(seed), traced_half(record), images)
-        params = next(fitting).params
+    for _ in range(3):
+        params = jax.eval_shape(
+            lambda key: begun(method, record, key), jax.random.key(0)
+        )
         stego = jax.eval_shape(method.hide, params, image, image)
         jax.eval_shape(method.reveal, params, stego)
     assert len(calls) == 1

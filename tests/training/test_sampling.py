@@ -100,12 +100,13 @@ def draw_two(key, data):
     return epoch_indices(key, 0, 2, data)
 
 
+KEYS = 20_000  # as many would show a shuffle of 6 rounds in the place of 32
 many = jax.jit(jax.vmap(draw_two, (0, None)))
 
 
 def first_two(n, draw=many):
-    """What positions 0 and 1 of epoch 0 hold under many keys, [40000, 2]."""
-    keys = jax.random.split(jax.random.key(4), 40_000)
+    """What positions 0 and 1 of epoch 0 hold under many keys, [KEYS, 2]."""
+    keys = jax.random.split(jax.random.key(4), KEYS)
     return np.asarray(draw(keys, stream(n, 2)))
 
 
@@ -123,8 +124,8 @@ def test_pairs_of_positions_are_uniform_over_keys(n):
 
 
 def test_the_uniformity_test_sees_a_wrong_shuffle(monkeypatch):
-    identity = np.tile([0, 1], (40_000, 1))
-    rotation = (identity + np.random.default_rng(0).integers(0, 10, (40_000, 1))) % 10
+    identity = np.tile([0, 1], (KEYS, 1))
+    rotation = (identity + np.random.default_rng(0).integers(0, 10, (KEYS, 1))) % 10
     assert not looks_random(identity, 10)
     assert not looks_random(rotation, 10)  # each position uniform, the pair is not
     monkeypatch.setattr(sampling, "ROUNDS", 3)
