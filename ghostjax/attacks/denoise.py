@@ -83,23 +83,14 @@ def denoise(cut: Cut, record: Denoise, context: Context) -> Attack | None:
       ValueError: extracted pairs where nothing is hidden, or of an attack that gives
         the secrets itself.
     """
-    inner = context.inner
-    if inner is None:
+    if context.inner is None:
         return None
-    reads, shape = record.pairs == "extracted", cut.image_shape
-    clues: Clues = _as_it_is
-    if reads:
-        if inner.gives_secrets:
-            raise ValueError(
-                f"denoise.pairs = 'extracted': attack {inner.name!r} gives the secrets "
-                "itself, and none are read out: choose 'own'"
-            )
-        stego = require_stego(context)
-        inner = extract(inner, stego, context.reading)
-        clues = stego.clues or stego.reveal
-        shape = (*shape[:-1], shape[-1] * stego.clue_channels)
+    secrets = record.pairs == "extracted"
+    repaired = _of_secrets(context) if secrets else _of_images(context.inner)
+    inner = repaired.inner
     network = autoencoder(cut.image_shape)
     count = min(record.images, context.public_count)
+    shape = (*cut.image_shape[:-1], repaired.channels * cut.image_shape[-1])
     repairer = learner(
         network,
         shape,
@@ -108,10 +99,7 @@ def denoise(cut: Cut, record: Denoise, context: Context) -> Attack | None:
         part="cda",
         measure=_cross_entropy if cut.image_shape[-1] == 1 else _squared_error,
     )
-    attack = in_chunks(inner)
-    attacked = partial(_attacked, attack, count)
-    if reads:
-        attacked = partial(_extracted, (attack, clues), count)
+    attacked = partial(repaired.attacked, in_chunks(inner), count)
     like: Any = [
         jax.ShapeDtypeStruct((count, *size), np.uint8)
         for size in (shape, cut.image_shape)
@@ -135,13 +123,8 @@ def denoise(cut: Cut, record: Denoise, context: Context) -> Attack | None:
 
     def invert(params: Any, key: Key, features: Features, hyper: Hyper) -> Inversion:
         noisy = inner.invert(params["inner"], key, features, hyper["attack"])
-        if reads:
-            shown = _shown(clues, params["inner"]["stego"], noisy.images)
-            secrets = repair(params["cda"], shown)
-            return noisy._replace(secrets=secrets, secrets_before=noisy.secrets)
-        return noisy._replace(
-            images=repair(params["cda"], noisy.images), before_denoising=noisy.images
-        )
+        shown = repaired.see(params["inner"], noisy)
+        return repaired.put(noisy, repair(params["cda"], shown))
 
     return inner._replace(
         name=f"denoise({inner.name})",
@@ -149,6 +132,56 @@ def denoise(cut: Cut, record: Denoise, context: Context) -> Attack | None:
         fit=fit,
         invert=invert,
         probe=beneath(inner.probe),
+    )
+
+
+class _Repaired(NamedTuple):
+    """What of an attack's inversions is repaired."""
+
+    inner: Attack
+    channels: int  # that the autoencoder is shown, times those of the images
+    attacked: Callable[..., _Pairs]
+    """`attacked(inner, count, key, learned, hyper, knowledge)`: what it learns from."""
+    see: Callable[[Any, Inversion], Images]
+    """`see(params of the inner attack, inversion)`: what it is shown."""
+    put: Callable[[Inversion, Images], Inversion]
+    """`put(inversion, repaired)`."""
+
+
+def _of_images(inner: Attack) -> _Repaired:
+    return _Repaired(
+        inner=inner,
+        channels=1,
+        attacked=_attacked,
+        see=lambda params, noisy: noisy.images,
+        put=lambda noisy, images: noisy._replace(
+            images=images, before_denoising=noisy.images
+        ),
+    )
+
+
+def _of_secrets(context: Context) -> _Repaired:
+    """Of those that are read out, shown as the stego method's clues."""
+    inner = needed(context.inner)
+    if inner.gives_secrets:
+        raise ValueError(
+            f"denoise.pairs = 'extracted': attack {inner.name!r} gives the secrets "
+            "itself, and none are read out: choose 'own'"
+        )
+    stego = require_stego(context)
+    clues = stego.clues or stego.reveal
+
+    def attacked(inner: Attack, count: int, *arguments: Any) -> _Pairs:
+        return _extracted((inner, clues), count, *arguments)
+
+    return _Repaired(
+        inner=extract(inner, stego, context.reading),
+        channels=stego.clue_channels,
+        attacked=attacked,
+        see=lambda params, noisy: _shown(clues, params["stego"], noisy.images),
+        put=lambda noisy, secrets: noisy._replace(
+            secrets=secrets, secrets_before=noisy.secrets
+        ),
     )
 
 
@@ -207,17 +240,13 @@ def _attacked(
 Clues = Callable[[Params, Images], Images]
 
 
-def _as_it_is(params: Params, images: Images) -> Images:
-    return images
-
-
 @partial(jax.jit, static_argnums=0)
 def _shown(clues: Clues, params: Params, images: Images) -> Images:
     return clues(params, images)
 
 
 def _extracted(
-    reader: tuple[Attack, Clues],
+    sight: tuple[Attack, Clues],
     count: int,
     key: Key,
     learned: Any,
@@ -226,7 +255,7 @@ def _extracted(
 ) -> _Pairs:
     """Random public images, hidden in others of them, and what is seen of them in what
     the inner attack makes of the features."""
-    inner, clues = reader
+    inner, clues = sight
     secret_key, cover_key, send_key, invert_key = jax.random.split(key, 4)
     encode = traceable(needed(knowledge.encode))
     images = needed(knowledge.public_images)
