@@ -167,7 +167,11 @@ COLUMNS = tuple(
             "attacker's pictures in which the secret's label is read, by the target or "
             "the judge; known: told which labels are sensitive",
         ),
-        ("recognised", "%", "the largest of these"),
+        (
+            "recognised",
+            "%",
+            "the largest of the judge's, or without one of the target's",
+        ),
         ("recognised_chance", "%", "what the commonest label of the secrets would get"),
         (
             "reidentified_<a>_<way>",

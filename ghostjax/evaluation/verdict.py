@@ -24,7 +24,7 @@ UNLIKELY = 0.05  # that so many pictures are clear by chance
 class Reading(NamedTuple):
     """A share of pictures that show their secret."""
 
-    kind: str  # "recognition", "re-identification": one of each is shown
+    kind: str  # "recognition", "re-identification": the largest of each is shown
     words: str  # "secrets are recognised by the judge"
     share: Share
 

@@ -93,9 +93,10 @@ def columns(
       recognised_<picture>_<by>, in percent of n, by the target and the judge; with
       `_known` where the reader knows which labels come into question, unless all do.
       reidentified_<picture>_<by>, by the judge's features and by SSIM, and `_clear`,
-      how many of these stand out. `recognised` and `reidentified` are the largest of
-      each, `recognised_chance` what the commonest label would get, and `candidates`
-      is N.
+      how many of these stand out. `recognised` is the largest of the judge's shares:
+      a target network reads what a defense makes it read, so that its shares count
+      only where there is no judge. `reidentified` is the largest of all,
+      `recognised_chance` what the commonest label would get, and `candidates` is N.
     """
     row: dict[str, Any] = {}
     shares: dict[str, Share] = {}
@@ -106,7 +107,9 @@ def columns(
     for kind in ("recognised", "reidentified"):
         some = {k: share for k, share in shares.items() if k.startswith(kind)}
         if some:
-            best = max(some.values(), key=lambda share: share.percent)
+            judged = [share for k, share in some.items() if "_judge" in k]
+            counted = some.values() if kind == "reidentified" else judged
+            best = max(counted or some.values(), key=lambda share: share.percent)
             row |= _share(kind, best)
             for name, share in some.items():
                 row |= _share(name, share)

@@ -198,8 +198,8 @@ def partition_chart(
 _GAMMA = (
     "Rings are runs (their draws of the sensitive labels), lines are means over them; "
     "dashed lines are the controls. With one sensitive label a constant answer is "
-    "always right. Read and classified: secrets whose label the target or the judge "
-    "reads in the best attack's pictures; a cloud that attacks could answer as well "
+    "always right. Read and classified: secrets whose label the judge reads in "
+    "the best attack's pictures; a cloud that attacks could answer as well "
     "without any retraining."
 )
 _CURVES = (

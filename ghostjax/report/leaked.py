@@ -47,6 +47,7 @@ _READERS = {
     "judge": "the judge",
     "judge_known": "the judge, told which labels are sensitive",
 }
+_KINDS = {"judge": "recognition", "target": "recognition by the target"}
 _FINDERS = {"judge": "the judge's features", "ssim": "SSIM"}
 _SCORES = {"psnr": ("PSNR", ".1f", "dB"), "ssim": ("SSIM", ".3f", "")}
 
@@ -93,7 +94,7 @@ def _named(row: Row) -> Iterator[tuple[str, Reading]]:
             column = f"recognised_{name}_{by}"
             if chance is not None and (share := _share(row, column, chance)):
                 said_of = f"{pictures} are recognised by {words}"
-                yield column, Reading("recognition", said_of, share)
+                yield column, Reading(_KINDS[by.partition("_")[0]], said_of, share)
         for by, words in _FINDERS.items():
             column = f"reidentified_{name}_{by}"
             if among and (share := _share(row, column, 100 / among)):
@@ -155,8 +156,9 @@ def said(row: Row) -> str:
 
 
 def recognised(row: Row) -> str:
-    """The largest share in which a label is read, for a line of its own."""
-    return _largest(row, "recognition")
+    """The largest share in which the judge reads a label, for a line of its own; the
+    target's where there is no judge."""
+    return _largest(row, _KINDS["judge"]) or _largest(row, _KINDS["target"])
 
 
 def reidentified(row: Row) -> str:

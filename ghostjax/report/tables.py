@@ -58,8 +58,8 @@ _LABELS = {
     "accuracy_secret_n": "test secrets",
     "defense_caution": "caution of the defense",
     "judge_caution": "why there is no judge",
-    "recognised": "recognised secrets, by the best reader",
-    "reidentified": "re-identified secrets, by the best way",
+    "recognised": "secrets that the judge recognises, at best",
+    "reidentified": "re-identified secrets, at best",
 }
 _SETTINGS = (
     "name", "hash", "data", "network", "target_parameters", "cut", "edge_layers",
@@ -264,7 +264,8 @@ _SEEN = ("the attacker's", "percent", "95 % interval", "chance", "test images")
 _WILSON_SEEN = (
     "Intervals are Wilson's. Chance: an answer that looks at nothing, the commonest "
     "label of the secrets; or one of the candidates. The judge is another network than "
-    "the target, trained on changed images of the data set's own."
+    "the target, trained on changed images of the data set's own; what the target "
+    "itself reads may be the defense's doing, not the picture's."
 )
 
 

@@ -287,8 +287,8 @@ CAPTION = (
 )
 _NOTE = (
     "The best of all attacks run on a defense at this strength, by mean SSIM against "
-    "the secrets; its PSNR, and the share in which the target or the judge recognises "
-    "the secret, are the best of any attack. Without features: the best picture that "
+    "the secrets; its PSNR, and the share in which the judge recognises the secret, "
+    "are the best of any attack. Without features: the best picture that "
     "needs none, nor the class. A published ε is no guarantee."
 )
 _WORDS = {

@@ -7,6 +7,7 @@ from ghostjax.base import Cut
 from ghostjax.evaluation import columns as documented
 from ghostjax.evaluation import views
 from ghostjax.evaluation.judge import Seen
+from ghostjax.models import chain
 from ghostjax.models.layers import Dense
 from ghostjax.toy import task
 
@@ -49,6 +50,16 @@ def test_pictures_that_are_the_secrets_are_found_and_read_as_a_network_does():
     assert all(documented.find(name) is not None for name in row)
 
 
+def test_a_network_is_shown_pictures_as_they_are():
+    logits = views.looker(NETWORK, VARIABLES)(SHOWN)
+    wanted = chain.apply(NETWORK, VARIABLES, SHOWN)
+    np.testing.assert_allclose(logits, wanted, rtol=1e-5, atol=1e-6)
+    beyond = views.looker(NETWORK, VARIABLES)(2 * SHOWN)
+    np.testing.assert_allclose(
+        beyond, chain.apply(NETWORK, VARIABLES, np.minimum(2 * SHOWN, 1)), atol=1e-5
+    )
+
+
 def test_the_largest_of_all_pictures_is_the_rows():
     noise = np.random.default_rng(9).random(SHOWN.shape, np.float32)
     row = views.columns(
@@ -56,6 +67,18 @@ def test_the_largest_of_all_pictures_is_the_rows():
     )
     assert row["reidentified"] == row["reidentified_extracted_ssim"] == 100
     assert row["reidentified_reconstruction_ssim"] < 100
+
+
+def test_what_only_the_target_reads_is_not_the_rows():
+    """A generator makes a network answer what it wants, whatever people see."""
+    row = views.columns(
+        {"reconstruction": SHOWN}, LABELS, onlookers(target=lambda x: np.eye(4)[LABELS])
+    )
+    assert row["recognised_reconstruction_target"] == 100
+    judged = [row[f"recognised_reconstruction_judge{x}"] for x in ("", "_known")]
+    assert row["recognised"] == max(judged) < 100
+    alone = onlookers(target=lambda x: np.eye(4)[LABELS], judge=None)
+    assert views.columns({"reconstruction": SHOWN}, LABELS, alone)["recognised"] == 100
 
 
 def test_what_is_no_number_is_not_recognised_and_hides_no_other_picture():
