@@ -24,7 +24,7 @@ from ghostjax.report.folder import read_row
 HERE = Path(__file__).parent
 NAMES = ("read_mnist", "read_cifar10")
 RESULT = HERE / "results" / "recognition.json"
-SHOWN = ("accuracy_", "control_", "recognised", "reidentified", "candidates")
+SHOWN = ("accuracy_", "control_", "recognised_", "reidentified_", "candidates")
 SETTINGS = ("defense", "stego", "cut", "network", "gamma", "sensitive_labels", "seed")
 READING = ("attacker.reading", "denoise", "denoise.pairs")
 
@@ -47,14 +47,15 @@ def main() -> None:
     timing.write(RESULT, tables)
 
 
-def row(folder: Path) -> dict:
+def row(folder: Path) -> dict[str, object]:
     """One run's numbers, rounded."""
     whole = read_row(folder)
     short = {k: whole[k] for k in (*SETTINGS, *READING) if whole.get(k) is not None}
+    short["n"] = whole["recognised_n"]
     numbers = {
         key: round(value, 2)
         for key, value in whole.items()
-        if key.startswith(SHOWN) and isinstance(value, int | float)
+        if key.startswith(SHOWN) and not key.endswith("_n")
     }
     scores = {
         key: round(value, 3)
