@@ -42,10 +42,10 @@ _MANY = {
     "extracted_before": "secrets read out before denoising",
 }
 _READERS = {
-    "target": "the target network",
-    "target_known": "the target network, told which labels are sensitive",
     "judge": "the judge",
     "judge_known": "the judge, told which labels are sensitive",
+    "target": "the target network",
+    "target_known": "the target network, told which labels are sensitive",
 }
 _KINDS = {"judge": "recognition", "target": "recognition by the target"}
 _FINDERS = {"judge": "the judge's features", "ssim": "SSIM"}

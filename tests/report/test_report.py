@@ -540,7 +540,7 @@ def test_who_has_seen_what_has_a_table_of_its_own():
     by_title = {table.title: table for table in tables.tables(ROW | SEEN)}
     lines = by_title["Who has seen what in it"].lines
     assert len(lines) == 5
-    assert lines[0][0] == "reconstructions are recognised by the target network"
+    assert lines[0][0] == "reconstructions are recognised by the judge"
     told = (
         "reconstructions are recognised by the judge, told which labels are sensitive"
     )
