@@ -299,6 +299,9 @@ class Inversion(NamedTuple):
     """[B, H, W, C], secrets before a denoiser; read out of `before_denoising`, or what
     `secrets` was made of."""
     trace: Any = ()  # how a search went, leaves [B, ...]; its meaning is the attack's
+    diverged: Array | None = None
+    """bool [B], targets whose search went astray; None: those whose pictures are not
+    finite."""
 
 
 class Probe(NamedTuple):

@@ -139,7 +139,12 @@ def _usual(
 
 
 def require_finite(features: Features) -> None:
-    """Raises ValueError that names the first target with a NaN or an infinity."""
+    """Raises ValueError where there is no target, or names the first with a NaN or an
+    infinity."""
+    if not len(features):
+        raise ValueError(
+            f"features have shape {features.shape}: give one target at least"
+        )
     bad = np.asarray(_not_finite(features))
     if bad.any():
         raise ValueError(

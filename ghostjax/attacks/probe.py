@@ -81,6 +81,7 @@ def probe(cut: Cut, record: Direct, context: Context) -> Probe:
             draw=draw,
             recipe=recipe,
             part="probe",
+            rate="probe_rate",
         )
         learned = join(state.params, state.model_state)
         return {"branch": learned, "scales": sending.scales}

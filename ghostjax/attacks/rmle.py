@@ -71,8 +71,9 @@ def rmle(cut: Cut, record: Rmle, context: Context) -> Attack:
 
     Returns:
       An Attack that needs `edge_variables`. `invert(params, key, features [B, ...],
-      hyper)` gives images [B, H, W, C] in [0, 1] and the trace, the objective of each
-      image before each step [B, steps]. The key is not used.
+      hyper)` gives images [B, H, W, C] in [0, 1], the trace, the objective of each
+      image before each step [B, steps], and which have `diverged`: those whose last
+      objective is larger than their first, or not finite. The key is not used.
 
     Raises:
       ValueError: when called, features of another shape.
@@ -93,7 +94,8 @@ def rmle(cut: Cut, record: Rmle, context: Context) -> Attack:
             states = [_choose(mode, ends)]
         stops = bool(record.tolerance)
         state, trace = search.run(step, states[0], record.steps, variables, stops=stops)
-        return Inversion(images=_finish(step, state, variables), trace=trace)
+        images, diverged = _finish(step, state, variables, trace)
+        return Inversion(images=images, trace=trace, diverged=diverged)
 
     return Attack(
         name="rmle",
@@ -207,8 +209,11 @@ def _begin_at(mode: _Mode, z: Array, targets: _Targets) -> search.Search:
 
 
 @partial(jax.jit, static_argnums=0)
-def _finish(step: Step, state: search.Search, variables: Any) -> Images:
-    """Images [B, H, W, C] of the iterate that is returned."""
+def _finish(
+    step: Step, state: search.Search, variables: Any, trace: Array
+) -> tuple[Images, Array]:
+    """Images [B, H, W, C] of the iterate that is returned, and which searches [B] have
+    diverged: they ended further from the features than they began, or nowhere."""
     mean, std = pixel_scale(step.layers)
     z = state.z
     if step.mode.record.keep == "best":
@@ -216,7 +221,9 @@ def _finish(step: Step, state: search.Search, variables: Any) -> Images:
         arguments = variables, targets.features, targets.hyper["tv_weight"]
         better = step.objective.value(z, *arguments) < state.best
         z = jnp.where(better.reshape(-1, 1, 1, 1), z, state.best_z)
-    return jnp.clip(mean + std * z, 0.0, 1.0)
+    nearer = trace[:, -1] <= trace[:, 0]  # a NaN is not
+    somewhere = jnp.isfinite(state.z).all((1, 2, 3))
+    return jnp.clip(mean + std * z, 0.0, 1.0), ~(nearer & somewhere)
 
 
 def _require_features(cut: Cut, features: Features) -> None:

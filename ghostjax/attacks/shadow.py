@@ -139,6 +139,7 @@ def shadow(cut: Cut, record: Shadow, context: Context) -> Attack:
             draw=draw,
             recipe=recipe,
             part="shadow",
+            rate="train_rate",
         )
         learned = join(state.params, state.model_state)
         known = Knowledge(

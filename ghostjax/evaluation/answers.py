@@ -26,11 +26,18 @@ from ghostjax.pixels import as_float
 from ghostjax.training import parallel
 from ghostjax.training.members import paired
 
-__all__ = ["Asked", "BATCH", "Batch", "answers", "batches", "drawn"]
+__all__ = ["Asked", "BATCH", "Batch", "NotFinite", "answers", "batches", "drawn"]
 
 BATCH = 500  # images
 _WORTH = 1.5  # times less arithmetic, where members are asked together
 _TOGETHER = 8  # members asked about a batch at once; on a CPU it is one
+
+
+_SPOILT = -1  # stands for the label where logits are not finite
+
+
+class NotFinite(ValueError):
+    """Answers that are no numbers."""
 
 
 class Batch(NamedTuple):
@@ -74,6 +81,9 @@ def answers(
       answer: `answer(params, features) -> logits`; likewise.
       asked: one or several.
       images: uint8 [N, H, W, C].
+
+    Raises:
+      NotFinite: logits with a NaN or an infinity, which are nobody's answer.
     """
     parts = _parts(encode, answer, asked, images)
     return [labels for part in parts for labels in _answered(part, images)]
@@ -85,7 +95,11 @@ def drawn(
     asked: Sequence[Asked],
     images: np.ndarray,
 ) -> list[np.ndarray]:
-    """int [draws, n] each; the first draw is that of the key itself."""
+    """int [draws, n] each; the first draw is that of the key itself.
+
+    Raises:
+      NotFinite: as for `answers`.
+    """
     parts, draws = _parts(encode, defense.answer, asked, images), []
     for i in range(defense.draws):
         drawn = [part.drawn(i) for part in parts] if i else parts
@@ -116,8 +130,22 @@ def _parts(
 
 def _answered(part: "_Several", images: np.ndarray) -> list[np.ndarray]:
     if len(part.asked) > 1:
-        return _together(part, images)[: part.number]
-    return [_alone(_One(part.how.encode, part.how.answer), part.asked[0], images)]
+        answered = _together(part, images)[: part.number]
+    else:
+        how = _One(part.how.encode, part.how.answer)
+        answered = [_alone(how, part.asked[0], images)]
+    for labels in answered:
+        _require_finite(labels)
+    return answered
+
+
+def _require_finite(labels: np.ndarray) -> None:
+    lost = int((labels == _SPOILT).sum())
+    if lost:
+        raise NotFinite(
+            f"the network's answers to {lost:,} of {len(labels):,} images are not "
+            "finite: lower the defense's levels or rates, or the target's rate"
+        )
 
 
 def _alone(how: "_One", asked: Asked, images: np.ndarray) -> np.ndarray:
@@ -191,7 +219,8 @@ def _predict(
 ) -> Array:
     with forwards_only(True):
         features = encode(params, key, *map(as_float, images))
-        return answer(params, features).argmax(-1)
+        logits = answer(params, features)
+        return jnp.where(jnp.isfinite(logits).all(-1), logits.argmax(-1), _SPOILT)
 
 
 class _Several(NamedTuple):

@@ -55,7 +55,7 @@ _PARTS = {
     "|perturbation_(?:l2|linf))",
     "<accuracy>": "(?:(?:target_)?accuracy_(?:public|all|secret|probe)"
     "|control_(?:constant_answer|shuffled_secret|cover_only)|covers_called_sensitive"
-    f"|recognised|reidentified|recognised_(?:{_PICTURE})_(?:target|judge)(?:_known)?"
+    f"|diverged|recognised|reidentified|recognised_(?:{_PICTURE})_(?:target|judge)(?:_known)?"
     f"|reidentified_(?:{_PICTURE})_(?:judge|ssim))",
     "<key>": r"[\w.]+",
 }
@@ -195,6 +195,12 @@ COLUMNS = tuple(
             "perturbation_<norm>_mean",
             "pixels",
             "mean norm of what the generator adds, pixels in [0, 1]",
+        ),
+        (
+            "diverged",
+            "images",
+            "targets whose search ended further from the features than it began, or "
+            "not in a picture; no score counts them",
         ),
         ("<quantity>_low", "as mean", "lower end of the mean's 95 % interval"),
         ("<quantity>_high", "as mean", "upper end of it; Student's t over images"),

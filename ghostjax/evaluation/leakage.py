@@ -152,7 +152,8 @@ def measure(
       stego; the secret extracted from the reconstruction and, where that is denoised
       (what is smooth has lost its low bits), from what it was before; what is
       recognised in these (see `views.columns`); baselines against the secret; and
-      examples.
+      examples. `diverged` is how many of the `diverged_n` targets went astray: their
+      pictures are nobody's guess and count in no score.
     """
     begun = [_Begun.of(subject) for subject in subjects]
     leaked: dict[int, Leakage] = {}
@@ -279,12 +280,22 @@ def _judged(
     if scene.attack.probe is not None:
         row |= _probed(scene.attack.probe, learned.params[1], begun.features, targets)
     pictures = _pictures(scene, inversion, secret, cover)
-    row |= _scores(pictures, targets.count)
-    row |= _seen(pictures, targets, onlookers)
+    astray = _diverged(inversion)
+    counted = (np.arange(len(targets.labels)) < targets.count) & ~astray
+    row["diverged"] = int(astray[: targets.count].sum())
+    row["diverged_n"] = targets.count
+    row |= _scores(pictures, counted)
+    row |= _seen(pictures, targets, onlookers, counted)
     row |= _trivial(train, secret, targets)
     answered = _answer(scene.defense, scene.params, begun.samples)
-    shown = {k: as_bytes(np.asarray(x)[:_SHOWN]) for k, x in pictures.items()}
-    about = {"answer": np.asarray(answered), "secret_label": targets.labels}
+    # What is not a number is drawn black.
+    finite = {k: np.nan_to_num(np.asarray(x)[:_SHOWN]) for k, x in pictures.items()}
+    shown = {name: as_bytes(images) for name, images in finite.items()}
+    about = {
+        "answer": np.asarray(answered),
+        "secret_label": targets.labels,
+        "diverged": astray,
+    }
     low_bits = 0
     if scene.stego is not None:
         about["cover_label"] = targets.cover_labels
@@ -359,7 +370,21 @@ def _pictures(
     return {**pictures, "cover": cover, **hidden}
 
 
-def _scores(pictures: Mapping[str, jax.Array], count: int) -> dict[str, Any]:
+def _diverged(inversion: Inversion) -> np.ndarray:
+    """bool [n], targets whose search went astray or whose pictures are not finite."""
+    marked = inversion.diverged
+    pictures = inversion._replace(trace=(), diverged=None)
+    astray = ~np.asarray(_finite(jax.tree.leaves(pictures)))
+    return astray if marked is None else astray | np.asarray(marked)
+
+
+@jax.jit
+def _finite(pictures: list[jax.Array]) -> jax.Array:
+    """[n], in all of the pictures."""
+    return jnp.stack([jnp.isfinite(x).all((1, 2, 3)) for x in pictures]).all(0)
+
+
+def _scores(pictures: Mapping[str, jax.Array], counted: np.ndarray) -> dict[str, Any]:
     """Columns of every pair of pictures that says something."""
     pairs = (
         ("reconstruction", "secret"),
@@ -373,17 +398,24 @@ def _scores(pictures: Mapping[str, jax.Array], count: int) -> dict[str, Any]:
     for one, other in pairs:
         if one in pictures and other in pictures:
             compared = _compared(pictures[one], pictures[other])
-            row |= _columns(f"{one}_{other}", compared, count)
+            row |= _columns(f"{one}_{other}", compared, counted)
     return row
 
 
 def _seen(
-    pictures: Mapping[str, jax.Array], targets: Targets, onlookers: Onlookers
+    pictures: Mapping[str, jax.Array],
+    targets: Targets,
+    onlookers: Onlookers,
+    counted: np.ndarray,
 ) -> dict[str, Any]:
-    """Columns of what is recognised."""
-    count = targets.count
-    shown = {k: np.asarray(x)[:count] for k, x in pictures.items() if k in ATTACKED}
-    return columns(shown, targets.labels[:count], onlookers)
+    """Columns of what is recognised; none where no picture counts."""
+    if not counted.any():
+        return {}
+    shown = {k: np.asarray(x)[counted] for k, x in pictures.items() if k in ATTACKED}
+    lineup = onlookers.lineup
+    if lineup is not None:
+        lineup = lineup._replace(places=lineup.places[counted[: targets.count]])
+    return columns(shown, targets.labels[counted], onlookers._replace(lineup=lineup))
 
 
 def _trivial(train: Split, secret: jax.Array, targets: Targets) -> dict[str, Any]:
@@ -394,7 +426,8 @@ def _trivial(train: Split, secret: jax.Array, targets: Targets) -> dict[str, Any
     )
     row: dict[str, Any] = {}
     for name, picture in pictures.items():
-        columns = _columns(f"{name}_secret", _compared(picture, secret), targets.count)
+        scores, first = _compared(picture, secret), slice(targets.count)
+        columns = _columns(f"{name}_secret", scores, first)
         means = {k: v for k, v in columns.items() if k.endswith("_mean")}
         row |= {key: value for key, value in means.items() if np.isfinite(value)}
     return row
@@ -410,9 +443,11 @@ def _compared(one: jax.Array, other: jax.Array) -> dict[str, jax.Array]:
     }
 
 
-def _columns(name: str, scores: Mapping[str, jax.Array], count: int) -> dict[str, Any]:
+def _columns(
+    name: str, scores: Mapping[str, jax.Array], counted: np.ndarray | slice
+) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for score, values in scores.items():
-        summary = metrics.summarise(np.asarray(values)[:count])._asdict()
+        summary = metrics.summarise(np.asarray(values)[counted])._asdict()
         row |= {f"{score}_{name}_{part}": value for part, value in summary.items()}
     return row

@@ -22,6 +22,7 @@ from scipy import special
 
 from ghostjax.evaluation.intervals import Proportion as Proportion
 from ghostjax.evaluation.intervals import proportion as proportion
+from ghostjax.pixels import require_pixels
 
 __all__ = [
     "AUTHORS_WINDOW",
@@ -311,16 +312,8 @@ def _images(a: ArrayLike, b: ArrayLike, window: int = 1) -> tuple[Array, Array]:
 
 
 def _unit_range(images: ArrayLike) -> Array:
-    images = jnp.asarray(images)
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"images are {images.dtype}: divide by 255 to get [0, 1]")
-    if not isinstance(images, jax.core.Tracer):
-        if bool(((images < -1e-3) | (images > 1 + 1e-3)).any()):
-            low, high = float(jnp.nanmin(images)), float(jnp.nanmax(images))
-            raise ValueError(
-                f"images span {low:.4g} to {high:.4g}, expected [0, 1]: clip or rescale"
-            )
-    return images.astype(jnp.float32)
+    require_pixels(images, spoilt=True)
+    return jnp.asarray(images, jnp.float32)
 
 
 class Summary(NamedTuple):

@@ -100,7 +100,10 @@ class Verdict(NamedTuple):
 
 
 def verdict(
-    readings: Sequence[Reading], qualities: Sequence[Quality], judged: bool = True
+    readings: Sequence[Reading],
+    qualities: Sequence[Quality],
+    judged: bool = True,
+    diverged: int = 0,
 ) -> Verdict:
     """What follows of what was read, found and measured.
 
@@ -110,6 +113,8 @@ def verdict(
       qualities: PSNR and SSIM of every kind of pictures; likewise.
       judged: whether an independent judge is among the readers. A target network alone
         may be misled by the style of pictures that anyone can read.
+      diverged: searches that went astray, which are in none of the numbers. An attacker
+        would have repeated them with other settings.
 
     Raises:
       ValueError: no reading, or no quality.
@@ -139,6 +144,8 @@ def verdict(
     fewest = min(reading.share.n for reading in readings)
     if not judged:
         return Verdict("open", _said(_UNJUDGED, shown))
+    if diverged:
+        return Verdict("open", _said(_ASTRAY, shown))
     if (
         telling
         and fewest >= ENOUGH
@@ -153,6 +160,7 @@ def verdict(
 _T = TypeVar("_T", Reading, Quality)
 _NOTHING = "the attacker has recovered nothing"
 _SOMETHING = "the attacker has recovered something"
+_ASTRAY = "as searches diverged it stays open what the attacker can recover"
 _UNJUDGED = "without an independent judge it stays open what the attacker has recovered"
 
 

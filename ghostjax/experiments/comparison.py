@@ -31,6 +31,7 @@ _RESULTS = {
     "ssim_extracted_before_secret_mean": "SSIM, read out before denoising",
     "recognised": "recognised",
     "reidentified": "re-identified",
+    "diverged": "diverged",
 }
 
 
@@ -112,7 +113,7 @@ def results(members: Sweep, rows: Sequence[Row]) -> Table:
     heads = _RESULTS
     if any(row.get("stego") for row in rows):
         heads = _HIDDEN | _RESULTS
-    shown = [key for key in heads if any(row.get(key) is not None for row in rows)]
+    shown = tables.shown(rows, heads)
     pairs = zip(rows, members.members, strict=True)
     member_of = {id(row): member for row, member in pairs}
     runs = replicates(rows, comparison_page.varying(rows))

@@ -25,7 +25,7 @@ from ghostjax.experiments.device import LIMITS, cost
 from ghostjax.fields import content_hash
 from ghostjax.models import chain, zoo
 from ghostjax.models.layers import Normalize
-from ghostjax.report import charts, page
+from ghostjax.report import charts, leaked, page
 from ghostjax.report.folder import read_row
 from ghostjax.report.leaked import ATTACKED
 from ghostjax.report.tables import Table
@@ -194,6 +194,8 @@ def _row(base: Config, cut: str, seen: Mapping[str, Row]) -> dict[str, Any]:
         "accuracy": first["accuracy_secret" if first["stego"] else "accuracy_all"],
     }
     for attack, result in seen.items():
+        if lost := leaked.astray(result):
+            raise ValueError(f"cut {cut}, {attack}: {lost}")
         for score in ("psnr", "ssim"):
             keys = [f"{score}_{picture}_secret_mean" for picture in ATTACKED]
             values = [number(result, key) for key in keys]

@@ -29,7 +29,7 @@ from ghostjax.fields import traced_half
 from ghostjax.models import chain
 from ghostjax.models.chain import Variables
 from ghostjax.training.classifier import LabelledImages
-from ghostjax.training.fit import Fit
+from ghostjax.training.fit import Fit, NonFiniteLoss
 from ghostjax.training.members import drive_members
 
 __all__ = [
@@ -96,12 +96,26 @@ def learn(stage: str, works: Sequence[Work], way: Way) -> list[Learned | Excepti
     seconds = (time.monotonic() - began) / len(works)
     learned: list[Learned | Exception] = []
     for work, outcome in zip(works, ended, strict=True):
+        if isinstance(outcome, NonFiniteLoss):
+            outcome = _named(stage, work.member.config, outcome)
         if isinstance(outcome, Exception):
             learned.append(outcome)
             continue
         one = Learned(*outcome, seconds)
         learned.append(_refusal(stage, work, one) or one)
     return learned
+
+
+def _named(stage: str, config: Config, error: NonFiniteLoss) -> NonFiniteLoss:
+    """The error with the key of the config that is to be lowered, and its value."""
+    sections = ("denoise", "attack") if stage == "attack" else (stage,)
+    records = {section: getattr(config, section) for section in sections}
+    for section, record in records.items():  # a training has its member's name, or
+        value, name = (getattr(record, x, None) for x in (error.rate, "name"))
+        if value is not None and (name == error.part or section == stage):
+            key = f"{section}.{error.rate}"
+            return NonFiniteLoss(error.fault, f"{key}, which is {value:g}", error.part)
+    return error
 
 
 def _refusal(stage: str, work: Work, learned: Learned) -> ValueError | None:

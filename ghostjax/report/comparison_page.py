@@ -39,7 +39,7 @@ _RESULTS = (
     "psnr_extracted_secret_mean", "ssim_extracted_secret_mean",
     "psnr_extracted_before_secret_mean", "ssim_extracted_before_secret_mean",
     "recognised", "recognised_chance", "reidentified", "candidates",
-    "seconds_total",
+    "diverged", "seconds_total",
 )  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def _small_panel(folder: Path) -> list[str]:
 
 def _averaged(runs: Sequence[Replicates], varying: Sequence[str]) -> Table:
     """What differs only in the seed as one line: what varies, how many, the means."""
-    results = _known([run.row for run in runs])
+    results = tables.shown([run.row for run in runs], _RESULTS)
     head = [*map(tables.label, varying), "seeds (n)", *map(tables.label, results)]
     lines = [
         [
@@ -145,18 +145,13 @@ def _averaged(runs: Sequence[Replicates], varying: Sequence[str]) -> Table:
 def _side_by_side(rows: Sequence[Row], varying: Sequence[str]) -> Table:
     """The runs below each other: what varies, then the results that any of them has."""
     draws = [key for key in DRAWS if len({str(r.get(key)) for r in rows}) > 1]
-    keys = [*varying, *draws, *_known(rows)]
+    keys = [*varying, *draws, *tables.shown(rows, _RESULTS)]
     head = ["run", *(tables.label(key) for key in keys)]
     lines = [
         [Path(row["folder"]).name, *(tables.cell(key, row.get(key)) for key in keys)]
         for row in rows
     ]
     return Table(title="Results", head=head, lines=lines)
-
-
-def _known(rows: Sequence[Row]) -> list[str]:
-    """The results that any row has."""
-    return [key for key in _RESULTS if any(r.get(key) is not None for r in rows)]
 
 
 def _shared(row: Row, varying: Sequence[str]) -> str:

@@ -58,7 +58,11 @@ def verdict(row: Row) -> str:
     sentence = "; ".join(filter(None, [", ".join(parts), leaked.said(row)]))
     if not sentence:
         return "This row holds neither accuracies nor an attack."
-    return sentence[0].upper() + sentence[1:] + "."
+    return f"{_sentence(sentence)}."
+
+
+def _sentence(clause: str) -> str:
+    return clause[0].upper() + clause[1:]
 
 
 def cautions(row: Row) -> list[str]:
@@ -141,6 +145,13 @@ def _other_cautions(row: Row) -> list[str]:
         said.append(str(row["defense_caution"]))
     if row.get("judge_caution"):
         said.append(f"No judge looked at the pictures: {row['judge_caution']}.")
+    if leaked.astray(row):
+        said.append(f"{_sentence(leaked.astray(row))}.")
+    elif lost := leaked.diverged(row):
+        said.append(
+            f"{lost:,} of {count(row, 'diverged'):,} of the attacker's searches "
+            "diverged and are in none of its numbers: an attacker would repeat them."
+        )
     for name, words in ATTACKED.items():
         likeness = number(row, f"ssim_{name}_secret_mean")
         if likeness is not None and likeness >= RESEMBLES:

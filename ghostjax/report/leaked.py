@@ -19,7 +19,9 @@ __all__ = [
     "BEFORE",
     "EXTRACTED",
     "Way",
+    "astray",
     "blind",
+    "diverged",
     "qualities",
     "readings",
     "recognised",
@@ -136,15 +138,33 @@ def qualities(row: Row) -> list[Quality]:
     return known
 
 
+def diverged(row: Row) -> int:
+    """How many of the attacker's searches went astray: no score counts them."""
+    return int(number(row, "diverged") or 0)
+
+
+def astray(row: Row) -> str:
+    """That all searches diverged, as a clause; empty where one did not."""
+    searches = count(row, "diverged")
+    if not searches or diverged(row) < searches:
+        return ""
+    return (
+        f"all {searches:,} of the attacker's searches diverged, so that nobody knows "
+        "what it can recover: lower attack.learning_rate, or choose another solver"
+    )
+
+
 def said(row: Row) -> str:
     """What the attacker has got, as a clause; empty where nothing was attacked."""
+    if lost := astray(row):
+        return lost
     pictures = ways(row)
     if not pictures:
         return ""
     seen, measured = readings(row), qualities(row)
     if seen and measured:
         judged = any("_judge" in column for column, _ in _named(row))
-        return verdict(seen, measured, judged).words
+        return verdict(seen, measured, judged, diverged(row)).words
     likeness, decibels, words = pictures[0]
     shown = [] if decibels is None else [f"{decibels:.1f} dB"]
     shown += [] if likeness is None else [f"SSIM {likeness:.3f}"]

@@ -81,14 +81,16 @@ def columns(arrays: Mapping[str, np.ndarray], bits: int | None) -> list[Column]:
       arrays: "cover", "secret", "stego", "perturbed", "reconstruction", "extracted",
         "revealed" as uint8 [n, H, W, C], and "cover_label", "secret_label", "answer" as
         int [n]; "denoised", of the reconstruction, and "repaired", of what is
-        extracted, 0 or 1; what is missing is left out.
+        extracted, 0 or 1; "diverged", bool [n], of the searches; what is missing is
+        left out.
       bits: zeta of the LSB method, None for other methods.
 
     Returns:
       Cover, secret, stego, difference, perturbed stego, reconstruction, its low bits,
       revealed.
     """
-    shown = [*_sent(arrays, bits), *_recovered(arrays, bits)]
+    recovered = (_marked(x, arrays.get("diverged")) for x in _recovered(arrays, bits))
+    shown = [*_sent(arrays, bits), *recovered, *_revealed(arrays)]
     return [column for column in shown if len(column.images)]
 
 
@@ -280,7 +282,7 @@ def _sent(arrays: Mapping[str, np.ndarray], bits: int | None) -> Iterator[Column
 
 
 def _recovered(arrays: Mapping[str, np.ndarray], bits: int | None) -> Iterator[Column]:
-    """What the attacker and the receiver get of it."""
+    """What the attacker gets of it."""
     secret, rebuilt = arrays.get("secret"), arrays.get("reconstruction")
     if rebuilt is not None:
         denoised = ", denoised" if arrays.get("denoised", 0) else ""
@@ -303,14 +305,27 @@ def _recovered(arrays: Mapping[str, np.ndarray], bits: int | None) -> Iterator[C
             images=low,
             captions=_decibels(low, secret),
         )
+
+
+def _revealed(arrays: Mapping[str, np.ndarray]) -> Iterator[Column]:
+    """What the receiver gets."""
     if "revealed" in arrays:
         yield Column(
             name="revealed",
             title="revealed",
             subtitle="by the receiver",
             images=arrays["revealed"],
-            captions=_decibels(arrays["revealed"], secret),
+            captions=_decibels(arrays["revealed"], arrays.get("secret")),
         )
+
+
+def _marked(column: Column, diverged: np.ndarray | None) -> Column:
+    """The column with the words under those pictures whose search went astray."""
+    if diverged is None:
+        return column
+    pairs = zip(column.captions, diverged, strict=True)
+    captions = [Caption("diverged", BAD) if lost else said for said, lost in pairs]
+    return column._replace(captions=captions)
 
 
 def _labelled(

@@ -9,7 +9,7 @@ defense says of itself comes with its label and unit (`Labels`). So new defenses
 attacks need no change.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ __all__ = [
     "attackers",
     "cell",
     "label",
+    "shown",
     "tables",
     "text",
 ]
@@ -58,6 +59,7 @@ _LABELS = {
     "accuracy_secret_n": "test secrets",
     "defense_caution": "caution of the defense",
     "judge_caution": "why there is no judge",
+    "diverged": "searches that diverged",
     "recognised": "secrets that the judge recognises, at best",
     "reidentified": "re-identified secrets, at best",
 }
@@ -147,6 +149,19 @@ def label(key: str, labels: Labels = NO_LABELS) -> str:
     if score in _SCORES and pair:
         return f"{_SCORES[score]}, {_against(pair)}"
     return _LABELS.get(key, key.replace("_", " "))
+
+
+def shown(rows: Sequence[Row], keys: Iterable[str]) -> list[str]:
+    """Those keys that any row has; of searches that diverged where there are some."""
+    nothing = {key: 0 if key in _FAULTS else None for key in keys}
+    return [
+        key
+        for key, none in nothing.items()
+        if any(row.get(key) not in (None, none) for row in rows)
+    ]
+
+
+_FAULTS = ("diverged",)
 
 
 def cell(key: str, value: Any, labels: Labels = NO_LABELS) -> str:

@@ -24,7 +24,7 @@ from jax import Array
 
 from ghostjax.base import Bytes, Context, Images, Key, Stego
 from ghostjax.fields import Hyper
-from ghostjax.pixels import as_float
+from ghostjax.pixels import as_float, require_pixels
 from ghostjax.stego.records import Lsb
 from ghostjax.training.fit import Fit
 
@@ -58,13 +58,17 @@ def lsb(image_shape: tuple[int, int, int], record: Lsb, context: Context) -> Ste
 
     def hide(params: Any, cover: Images, secret: Images) -> Images:
         bits = _bits(params)
-        return as_float(hide_bits(_bytes(cover), _bytes(secret), bits))
+        return as_float(
+            hide_bits(_bytes(cover, "cover"), _bytes(secret, "secret"), bits)
+        )
 
     def reveal(params: Any, stego: Images) -> Images:
-        return as_float(reveal_bits(_bytes(stego), _bits(params)))
+        return as_float(reveal_bits(_bytes(stego, "stego"), _bits(params)))
 
     def halfway(params: Any, stego: Images) -> Images:
-        return as_float(reveal_bits(_bytes(stego), _bits(params), midpoint=True))
+        return as_float(
+            reveal_bits(_bytes(stego, "stego"), _bits(params), midpoint=True)
+        )
 
     def likely(params: Any, stego: Images) -> Images:
         return guess_bits(stego, _bits(params))
@@ -72,10 +76,11 @@ def lsb(image_shape: tuple[int, int, int], record: Lsb, context: Context) -> Ste
     def clues(params: Any, stego: Images) -> Images:
         """The stego, its low bits, and where in a round of all their values it stands:
         that is continuous where the low bits go from the largest value to 0."""
+        read = reveal(params, stego)
         levels = jnp.exp2(jnp.asarray(_bits(params), jnp.float32))
         round_ = 2 * jnp.pi * 255 * jnp.clip(stego, 0, 1) / levels
         circle = (1 + jnp.cos(round_)) / 2, (1 + jnp.sin(round_)) / 2
-        return jnp.concatenate([stego, reveal(params, stego), *circle], axis=-1)
+        return jnp.concatenate([stego, read, *circle], axis=-1)
 
     return Stego(
         name="lsb",
@@ -154,6 +159,8 @@ def guess_bits(stego: Array, bits: int | Array) -> Array:
       The secret, floats [B, H, W, C] in [0, 1], by the middle of what the lost bits
       span; of an exact stego `reveal_bits(midpoint=True)` but for what is smoothed.
     """
+    _require_bits(bits)
+    require_pixels(stego, "stego")
     levels = jnp.exp2(jnp.asarray(bits, jnp.float32))
     grey = 255 * jnp.clip(stego, 0, 1)
     near = jnp.mod(grey + 0.5, levels) - 0.5  # of the top level the next is 0
@@ -189,12 +196,8 @@ def low_bits(stego: Array, bits: int | Array) -> Array:
     return jnp.bitwise_and(stego, mask)
 
 
-def _bytes(images: Array) -> Array:
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(
-            f"images are {images.dtype}, expected floats in [0, 1]: divide by 255, or "
-            "use hide_bits and reveal_bits, which work on uint8"
-        )
+def _bytes(images: Array, name: str) -> Array:
+    require_pixels(images, name)
     return jnp.round(255 * jnp.clip(images, 0, 1)).astype(jnp.uint8)
 
 
@@ -208,9 +211,10 @@ def _bits(params: Any) -> Array:
 
 
 def _require_bits(bits: Any) -> None:
-    if isinstance(bits, np.ndarray | np.generic | jax.Array):
+    if isinstance(bits, jax.core.Tracer):
         return  # the record has checked it
-    if not isinstance(bits, int) or isinstance(bits, bool) or not 1 <= bits <= 7:
+    whole = np.ndim(bits) == 0 and np.issubdtype(np.asarray(bits).dtype, np.integer)
+    if not whole or not 1 <= int(bits) <= 7:
         raise ValueError(f"bits is {bits!r}: LSB hides an integer of 1 to 7 bits")
 
 

@@ -36,7 +36,7 @@ from ghostjax.evaluation import metrics
 from ghostjax.fields import Hyper
 from ghostjax.models.chain import Chain, Layers, Variables, apply, init
 from ghostjax.models.layers import Conv, Relu, Towers
-from ghostjax.pixels import as_bytes, as_float
+from ghostjax.pixels import as_bytes, as_float, require_pixels
 from ghostjax.stego.records import Nns
 from ghostjax.training.fit import Draw, Fit, Loss, LossValue, Recipe, Training
 from ghostjax.training.sampling import epoch_indices
@@ -109,11 +109,14 @@ def nns(image_shape: tuple[int, int, int], record: Nns, context: Context) -> Ste
         return state.params
 
     def hide(params: Any, cover: Images, secret: Images) -> Images:
+        require_pixels(cover, "cover")
+        require_pixels(secret, "secret")
         _require_shapes(image_shape, cover, secret)
         _require_params(shapes, record.network, image_shape, params)
         return _grey(_hidden(networks, params, cover, secret))
 
     def reveal(params: Any, stego: Images) -> Images:
+        require_pixels(stego, "stego")
         _require_shapes(image_shape, stego, stego)
         _require_params(shapes, record.network, image_shape, params)
         return jnp.clip(apply(networks.reveal, params["reveal"], stego), 0.0, 1.0)

@@ -46,6 +46,7 @@ __all__ = [
     "fit_resumable",
     "like",
     "longer",
+    "mark_spoilt",
     "require_finite",
     "start",
     "step_of",
@@ -99,7 +100,17 @@ class Later(NamedTuple):
 
 
 class NonFiniteLoss(ValueError):
-    """The loss became NaN or infinite; the last good checkpoint is kept."""
+    """The loss, or weights, became NaN or infinite; the last good checkpoint is kept.
+
+    Args:
+      fault: what is not finite, and at which step.
+      rate: what to lower.
+      part: the training's name.
+    """
+
+    def __init__(self, fault: str, rate: str, part: str = ""):
+        super().__init__(f"{fault}; lower {rate}")
+        self.fault, self.rate, self.part = fault, rate, part
 
 
 class Training(NamedTuple):
@@ -120,6 +131,7 @@ class Training(NamedTuple):
     own: Any = ()  # pytree of arrays that draw reads besides; or `Later`
     model_state: Any = {}  # noqa: RUF012 (an empty pytree); what the loss carries along
     part: str = ""  # which of a fit's trainings it is
+    rate: str = "learning_rate"  # the record's field that gives the peak rate
 
     @property
     def static(self) -> tuple[Any, ...]:
@@ -295,10 +307,12 @@ def fit_resumable(
         state, metrics = loop.run(
             step, state, some, *constants, start=done, scanned=scanned
         )
-        require_finite(metrics["loss"], done, folder)
-        history = longer(history, metrics)
+        saved = jax.device_get({"state": state, "metrics": longer(history, metrics)})
+        mark_spoilt(saved["metrics"]["loss"], saved["state"])
+        require_finite(saved["metrics"]["loss"][done:], done, training, folder)
+        history = saved["metrics"]
         done += some
-        checkpoint.save(folder / str(done), {"state": state, "metrics": history})
+        checkpoint.save(folder / str(done), saved)
         checkpoint.keep_newest(folder, 2)
         on_chunk(done, jax.device_get(metrics))
     return state, history
@@ -311,22 +325,34 @@ def _made(data: Any) -> Any:
 def longer(history: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The metrics of all steps so far, on the host; `history` may be empty."""
     return {
-        name: np.concatenate([history[name], values]) if history else np.asarray(values)
+        name: np.concatenate([history[name], values]) if history else np.array(values)
         for name, values in metrics.items()
     }
 
 
-def require_finite(losses: Any, done: int, folder: Path) -> None:
+def mark_spoilt(losses: np.ndarray, state: TrainState) -> None:
+    """Makes the last loss a NaN where the weights that its step has given are not
+    finite.
+
+    Args:
+      losses: [steps], or of K members [steps, K]; changed.
+      state: behind the last step, on the host; of members its leaves are [K, ...].
+    """
+    for leaf in jax.tree.leaves((state.params, state.model_state)):
+        if np.issubdtype(leaf.dtype, np.inexact):
+            axes = tuple(range(losses.ndim - 1, leaf.ndim))
+            losses[-1] = np.where(np.isfinite(leaf).all(axes), losses[-1], np.nan)
+
+
+def require_finite(losses: Any, done: int, training: Training, folder: Path) -> None:
     """Refuses losses [steps] behind step `done` that are not finite.
 
     Raises:
-      NonFiniteLoss: names the step.
+      NonFiniteLoss: names the step and the rate.
     """
     bad = np.flatnonzero(~np.isfinite(np.asarray(losses)))
     if bad.size:
         saved = f"the last good checkpoint is step {done}" if done else "none was saved"
         step = done + int(bad[0])
-        raise NonFiniteLoss(
-            f"loss is {losses[bad[0]]} at step {step} of {folder}: {saved}; "
-            "lower the learning rate"
-        )
+        fault = f"loss is {losses[bad[0]]} at step {step} of {folder}: {saved}"
+        raise NonFiniteLoss(fault, training.rate, training.part)

@@ -33,6 +33,7 @@ from ghostjax.training.fit import (
     arguments,
     like,
     longer,
+    mark_spoilt,
     require_finite,
     start,
     step_of,
@@ -269,6 +270,7 @@ class _Group:
         self._count = len(trainings)
         self._names = stacks.names(places.together, places.folders)
         self._folder = stacks.place(places.together, self._names)
+        self._trainings = trainings
         self._step = members_step(trainings[0], how.strategy)
         self._failed: dict[int, tuple[int, NonFiniteLoss]] = {}
         keys, hypers, shared, owns = zip(*map(arguments, trainings), strict=True)
@@ -336,13 +338,11 @@ class _Group:
 
     def _freeze(self, before: Any) -> None:
         """Members whose losses have become infinite stay where they were."""
-        losses = self._history["loss"][self.done :]
-        for place, folder in enumerate(self._places.folders):
+        losses = self._history["loss"]
+        mark_spoilt(losses, jax.device_get(self._state))
+        for place in range(self._count):
             if place not in self._failed:
-                try:
-                    require_finite(losses[:, place], self.done, folder)
-                except NonFiniteLoss as error:
-                    self._failed[place] = self.done, error
+                self._require(place, losses[self.done :, place], self.done)
         if self._failed:
             frozen = np.isin(np.arange(self._count), list(self._failed))
             self._state = _chosen(frozen, before, self._state)
@@ -370,16 +370,18 @@ class _Group:
             name: np.asarray(values)[:, rows]
             for name, values in saved["metrics"].items()
         }
-        for place, folder in enumerate(self._places.folders):
+        for place in range(self._count):
             losses = self._history["loss"][:, place]
-            if not np.isfinite(losses).all():
-                self._restore_failed(place, losses, folder)
+            bad = np.flatnonzero(~np.isfinite(losses))
+            if bad.size:
+                done = int(bad[0]) // self._how.chunk * self._how.chunk
+                self._require(place, losses[done:], done)
 
-    def _restore_failed(self, place: int, losses: np.ndarray, folder: Path) -> None:
-        bad = int(np.flatnonzero(~np.isfinite(losses))[0])
-        done = bad // self._how.chunk * self._how.chunk
+    def _require(self, place: int, losses: np.ndarray, done: int) -> None:
+        """Books a member that is not finite as one that has failed."""
+        training, folder = self._trainings[place], self._places.folders[place]
         try:
-            require_finite(losses[done:], done, folder)
+            require_finite(losses, done, training, folder)
         except NonFiniteLoss as error:
             self._failed[place] = done, error
 

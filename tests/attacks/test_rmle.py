@@ -34,6 +34,17 @@ def test_pictures_come_back_through_the_first_convolution():
     assert (trace[:, -1] < 1e-3 * trace[:, 0]).all()
 
 
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_searches_that_end_further_than_they_began_have_diverged(keep):
+    record = dataclasses.replace(DESCENT, steps=5, box=False, keep=keep)
+    attack, (edge, features) = build("conv1", record), sent("conv1")
+    rates = np.float32([record.learning_rate, 1e30, record.learning_rate, 30.0])
+    hyper = {**traced_half(record), "learning_rate": rates}
+    hyper = per_target(hyper, COUNT)
+    inverted = attack.invert(edge, jax.random.key(0), features, hyper)
+    assert inverted.diverged.tolist() == [False, True, False, True]
+
+
 def test_an_attack_learns_nothing():
     """Its params are what it knows, the edge's variables."""
     attack, variables = build("conv1", DESCENT), sent("conv1")[0]

@@ -75,7 +75,7 @@ def test_a_member_that_fails_is_noted_and_the_others_have_rows(strategy, tmp_pat
     ended, _ = printed(members, tmp_path, strategy=strategy)
     assert ended.places == [0, 3] and len(ended.folders) == 2
     assert [one.title for one in ended.failures] == ["member 1", "member 2"]
-    assert "lower the learning rate" in ended.failures[0].line
+    assert "lower defense.learning_rate, which is 1e+38" in ended.failures[0].line
     assert words(members, tmp_path) == ["done", "failed", "failed", "done"]
     notes = errors(members, tmp_path)
     assert [note.stage for note in notes] == ["defense"] * 2
