@@ -17,6 +17,7 @@ __all__ = [
     "configure",
     "keep_memory",
     "on_cpu",
+    "require_usual",
     "spare_autotuning",
     "written_for",
 ]
@@ -35,13 +36,44 @@ def configure(cached: bool = True) -> Path | None:
     Args:
       cached: keep compiled programs on disk; a benchmark that times compiling does not.
 
-    Float32 products are computed as such (no TF32 on GPU): an LSB secret lives in the
-    last bits of the features.
+    Float32 products are computed as such (no TF32 on GPU, whatever the environment
+    says): an LSB secret lives in the last bits of the features.
+
+    Raises:
+      ValueError: as `require_usual`.
     """
+    require_usual()
     jax.config.update("jax_default_matmul_precision", "highest")
     spare_autotuning()
     keep_memory()
     return cache_programs() if cached else None
+
+
+_USUAL = {
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
+    "jax_disable_jit": False,
+}
+"""Switches of jax that change every number, and what all that is kept was made with."""
+
+
+def require_usual() -> None:
+    """Refuses switches of jax that change numbers: what is trained under one would be
+    taken for what is trained under the other.
+
+    Raises:
+      ValueError: names the switch, as environment variable and in Python.
+    """
+    for name, usual in _USUAL.items():
+        value = getattr(jax.config, name, usual)
+        if value != usual:
+            raise ValueError(
+                f"{name.upper()} = {value}: it changes every number, and ghostjax has "
+                f"them with {usual}: unset it, or `jax.config.update({name!r}, "
+                f"{usual!r})` first"
+            )
 
 
 def on_cpu() -> bool:

@@ -13,7 +13,7 @@ import ghostjax
 
 HOME = Path(ghostjax.__file__).parent
 FLOORS = [
-    ["names", "files", "pixels", "runtime", "evaluation.intervals"],
+    ["names", "files", "interrupt", "pixels", "runtime", "evaluation.intervals"],
     ["fields", "evaluation.metrics", "evaluation.rows", "training.parallel"],
     ["records"],
     ["stego.records", "defenses.records", "attacks.records", "evaluation.records"],
@@ -37,7 +37,7 @@ WITHOUT_JAX = ["config", "data", "report", "registry", "records", "fields", "fil
     "evaluation.records", "evaluation.verdict",
     "evaluation.columns", "experiments.device", "experiments.overview",
     "experiments.state", "experiments.ways", "training.strategies",
-    "training.stacks",
+    "training.stacks", "interrupt",
 ]  # fmt: skip
 ROOMS = {"models", "data", "training", "stego", "defenses", "attacks", "evaluation"} | {
     "config", "experiments", "report", "testing",

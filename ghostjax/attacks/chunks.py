@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ghostjax import runtime
+from ghostjax import interrupt, runtime
 from ghostjax.base import Attack, Features, Inversion, Key, per_target
 from ghostjax.fields import Hyper
 from ghostjax.training import parallel
@@ -51,6 +51,7 @@ def in_chunks(
         now = at_once or _usual(attack, params, key, features, hyper)
         done, start = [], 0
         while start < count:
+            interrupt.check()
             end = min(start + now, count)
             arguments = features[start:end], _rows(hyper, start, end)
             try:

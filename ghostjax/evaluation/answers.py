@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ghostjax import runtime
+from ghostjax import interrupt, runtime
 from ghostjax.base import Defense, Key, Params
 from ghostjax.models.convolution import forwards_only
 from ghostjax.pixels import as_float
@@ -177,11 +177,13 @@ def _called(
     devices = parallel.now()
     if not devices or count == 1:  # else all devices would do the same batch
         for call in calls:
+            interrupt.check()
             yield np.asarray(how(values, call.key, *call.images))
         return
     held = parallel.replicate(values, devices)
     mapped = parallel.mapped(_Spread(how), (0, 0, 0), devices)
     while some := list(islice(calls, len(devices))):
+        interrupt.check()
         images = tuple(map(np.stack, zip(*(call.images for call in some), strict=True)))
         key, shown = parallel.spread((_keys([x.key for x in some]), images), devices)
         yield from parallel.join(mapped(held, key, shown), len(some))

@@ -81,6 +81,12 @@ COLUMNS = tuple(
         ("attack", "", "its name; none: nothing was attacked"),
         ("denoise", "", "denoiser around the attack; none, or empty: not attacked"),
         ("judge_caution", "", "why no judge looked at the pictures; mostly empty"),
+        (
+            "mixed_environment",
+            "",
+            "stages whose training was continued on other processors, versions or "
+            "settings; mostly empty",
+        ),
         ("target_parameters", "", "parameters of the whole network"),
         *(
             (f"{section}.<key>", "", "key of the config: see `--help-keys`")

@@ -1,12 +1,16 @@
 """Where a run happened: versions, device, git state. Written beside every result."""
 
+import os
 import platform
 import subprocess
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-__all__ = ["PACKAGES", "describe", "git_state", "version"]
+from ghostjax import files
+
+__all__ = ["PACKAGES", "describe", "git_state", "note", "noted", "version"]
 
 PACKAGES = (
     "ghostjax",
@@ -21,18 +25,51 @@ PACKAGES = (
 )
 
 
+_NOTES = "environments.json"  # of a trained part
+
+
 def describe() -> dict[str, str]:
     """Versions of what the numbers depend on, device, and the package's git state."""
-    from ghostjax.training import parallel
-
     versions = {package: version(package) for package in PACKAGES}
     return {
         **versions,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "device": parallel.about(),
+        **_bits(),
         "git": git_state(),
     }
+
+
+def _bits() -> dict[str, str]:
+    """What the last bits of numbers depend on, besides the code: equal where all of
+    this is equal."""
+    import jax
+
+    from ghostjax.training import parallel
+
+    return {
+        "jaxlib": version("jaxlib"),
+        "device": parallel.about(),
+        "precision": str(jax.config.jax_default_matmul_precision),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+def note(part: Path) -> None:
+    """Notes in a part's folder what its next steps are trained with."""
+    before, now = noted(part), _bits()
+    if now not in before:
+        files.write_json(part / _NOTES, [*before, now])
+
+
+def noted(part: Path) -> list[Any]:
+    """What a part was trained with, each once: of one that was continued with other
+    processors, versions or settings there are several. Empty: it is not known."""
+    try:
+        known = files.read_json(part / _NOTES)
+    except files.FileError:  # a side file: what it says is lost, not the part
+        return []
+    return known if isinstance(known, list) else []
 
 
 @cache

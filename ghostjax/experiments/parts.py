@@ -17,7 +17,8 @@ import jax
 from jax import Array
 from rich.console import Console
 
-from ghostjax import files
+from ghostjax import files, interrupt
+from ghostjax.experiments import environment
 from ghostjax.experiments.progress import progress
 from ghostjax.experiments.state import holder
 from ghostjax.training import checkpoint, members, parallel, stacks
@@ -40,6 +41,7 @@ __all__ = ["Busy", "Way", "lock", "seconds", "together", "trainer"]
 
 _CHUNKS = 20  # checkpoints and progress lines of one training
 _SMALLEST = 10  # steps of a chunk; a checkpoint costs some 50 ms
+_POLL = 0.2  # seconds between two looks at a lock that another process holds
 _TRIES, _INSTANT = 5, 0.02  # seconds between two tries to take a lock
 
 
@@ -63,6 +65,8 @@ def trainer(folder: Path, name: str, console: Console) -> Train:
         with lock(place, wait=True, console=console):
             done = checkpoint.latest(place)
             _announce(place.relative_to(folder.parent), title, done, steps, console)
+            if done < steps:
+                environment.note(folder)
             began = time.monotonic()
             with progress(console, title, steps) as show:
 
@@ -204,6 +208,8 @@ def _in_step(
             stack.enter_context(lock(place, wait=True, console=console))
         if any(checkpoint.latest(place) for place in places.folders):
             return None
+        for folder in folders:
+            environment.note(folder)
         show = stack.enter_context(progress(console, title, steps))
         began = time.monotonic()
 
@@ -249,7 +255,9 @@ def lock(folder: Path, *, wait: bool, console: Console) -> Iterator[None]:
                     "give another --output"
                 )
             console.print(f"waiting for another process that works on {folder.name}")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            while not _taken(handle):  # flock itself would wait on through a Ctrl-C
+                interrupt.check()
+                time.sleep(_POLL)
         handle.truncate(0)
         handle.write(holder())
         handle.flush()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from ghostjax import files, runtime
+from ghostjax import files, interrupt, runtime
 from ghostjax.config.sections import Config
 from ghostjax.config.toml import to_toml
 from ghostjax.data import Dataset
@@ -78,6 +78,7 @@ def run(
       arrays.npz, row.parquet and row.csv; and which of several members have failed.
 
     Raises:
+      interrupt.Stopped: the user asked for it; the same call continues.
       ValueError: anything in a config that cannot be done, before a file is written;
         of a single experiment what it could not do, `fit.NonFiniteLoss` for one.
     """
@@ -90,7 +91,7 @@ def run(
             builds.append(build(one))
     session = _Session(members, builds, output, console)
     session.title, session.finished, session.ways = *telling, ways
-    with parallel.on_devices(devices):
+    with interrupt.listening(), parallel.on_devices(devices):
         return session.run()
 
 
@@ -232,6 +233,7 @@ class _Session:
         for place in mine:
             if place in self._failures:
                 continue
+            interrupt.check()
             folder = self._output / self._members[place].folder
             with self._noted("row", [place]):
                 stages.row(self._at_work(place), folder, began)
@@ -257,6 +259,7 @@ class _Session:
 
     def _do(self, stage: str, tasks: Sequence[Task]) -> None:
         """Tasks of one group; where they cannot be done together, one by one."""
+        interrupt.check()
         places = [task.member for task in tasks]
         works = [self._at_work(place) for place in places]
         try:

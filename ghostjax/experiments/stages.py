@@ -21,7 +21,7 @@ from ghostjax.base import Task as DefenseTask
 from ghostjax.config.sections import Config
 from ghostjax.data import Split, roles
 from ghostjax.evaluation import accuracy, hiding, leakage, views
-from ghostjax.experiments import attacker, parts, results
+from ghostjax.experiments import attacker, environment, parts, results
 from ghostjax.experiments.build import Built
 from ghostjax.experiments.parts import Way, together
 from ghostjax.experiments.plan import LEARNED, Member
@@ -292,6 +292,7 @@ def row(work: Work, folder: Path, began: float) -> None:
     for stage in LEARNED[:-1]:
         spent = parts.seconds(work.folder(stage)) if stage in member.names else 0.0
         columns[f"seconds_{stage}"] = spent
+    columns["mixed_environment"] = " ".join(_mixed(work))
     columns["seconds_total"] = time.time() - began
     outcome = results.Outcome(row=columns, metrics=history, arrays=arrays, columns=said)
     about = {
@@ -300,6 +301,12 @@ def row(work: Work, folder: Path, began: float) -> None:
         "seed": config.seed,
     }
     results.write(folder, outcome, about, began)
+
+
+def _mixed(work: Work) -> list[str]:
+    """Stages whose part was trained on different processors, versions or settings."""
+    stages = [stage for stage in LEARNED if stage in work.member.names]
+    return [x for x in stages if len(environment.noted(work.folder(x))) > 1]
 
 
 def _training_images(work: Work) -> LabelledImages:

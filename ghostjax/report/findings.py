@@ -143,6 +143,11 @@ def _other_cautions(row: Row) -> list[str]:
         said.append(f"{called:.2f} % of clean covers are called sensitive.")
     if row.get("defense_caution"):
         said.append(str(row["defense_caution"]))
+    if row.get("mixed_environment"):
+        said.append(
+            "Training was continued on other processors, versions or settings "
+            f"({row['mixed_environment']}): another run need not give the same bits."
+        )
     if row.get("judge_caution"):
         said.append(f"No judge looked at the pictures: {row['judge_caution']}.")
     if leaked.astray(row):

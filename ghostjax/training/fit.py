@@ -10,10 +10,10 @@ step's index. `drive` advances a whole fit, a generator of trainings.
 Traced: key, params, data, hyper. Static: loss, draw, Recipe.
 """
 
+import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ import numpy as np
 import optax
 from jax import Array, lax
 
+from ghostjax import interrupt, runtime
 from ghostjax.fields import Hyper
 from ghostjax.training import checkpoint, loop
 
@@ -34,6 +35,7 @@ __all__ = [
     "LossValue",
     "NonFiniteLoss",
     "OPTIMIZERS",
+    "Pace",
     "Recipe",
     "SCHEDULES",
     "Step",
@@ -289,6 +291,7 @@ def fit_resumable(
 
     Raises:
       NonFiniteLoss: names the step; the checkpoint before it stays on disk.
+      interrupt.Stopped: the user asked for it; what is done has been saved.
       checkpoint.Corrupted: a checkpoint on disk is unreadable or was changed.
     """
     step, steps = step_of(training), training.recipe.steps
@@ -302,11 +305,15 @@ def fit_resumable(
         saved = checkpoint.restore(folder / str(done), wanted)
         state, history = saved["state"], saved["metrics"]
     constants = arguments(training) if done < steps else ()
-    for _ in range(ceil((steps - done) / chunk)):
-        some = min(chunk, steps - done)
+    pace = Pace(chunk, scanned)
+    while done < steps:
+        interrupt.check()
+        some = min(pace.steps, steps - done)
         state, metrics = loop.run(
-            step, state, some, *constants, start=done, scanned=scanned
+            step, state, some, *constants, start=done, scanned=scanned, whole=False
         )
+        some = len(metrics["loss"])
+        pace.done(some)
         saved = jax.device_get({"state": state, "metrics": longer(history, metrics)})
         mark_spoilt(saved["metrics"]["loss"], saved["state"])
         require_finite(saved["metrics"]["loss"][done:], done, training, folder)
@@ -316,6 +323,32 @@ def fit_resumable(
         checkpoint.keep_newest(folder, 2)
         on_chunk(done, jax.device_get(metrics))
     return state, history
+
+
+class Pace:
+    """How many steps go by until the next checkpoint: so many, or, in a compiled scan,
+    which nothing can stop, what takes `_PATIENCE` seconds.
+
+    Args:
+      steps: at most.
+      scanned: as for `loop.run`.
+    """
+
+    def __init__(self, steps: int, scanned: bool | None = None):
+        self.steps = steps
+        self._scanned = not runtime.on_cpu() if scanned is None else scanned
+        self._began, self._timed = time.monotonic(), False
+
+    def done(self, steps: int) -> None:
+        """Books so many; the first ones, which are compiled, tell nothing."""
+        now = time.monotonic()
+        spent, self._began = now - self._began, now
+        if self._scanned and self._timed and spent > _PATIENCE and steps == self.steps:
+            self.steps = max(1, int(steps * _PATIENCE / spent))
+        self._timed = True
+
+
+_PATIENCE = 4.0  # seconds
 
 
 def _made(data: Any) -> Any:

@@ -6,6 +6,7 @@ compiled `scan`. Both give the same numbers to float32 rounding. This file owns 
 choice; nothing else in ghostjax loops over steps.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ghostjax import runtime
+from ghostjax import interrupt, runtime
 from ghostjax.training import parallel
 
 __all__ = ["Carry", "Step", "run", "run_spread"]
@@ -31,6 +32,7 @@ def run(
     *constants: Any,
     start: int = 0,
     scanned: bool | None = None,
+    whole: bool = True,
 ) -> tuple[Carry, Any]:
     """Runs `carry, out = step(carry, index, *constants)` for `steps` indices.
 
@@ -42,9 +44,14 @@ def run(
       start: the first index; a resumed run passes the steps already done.
       scanned: one compiled scan (True) or a Python loop of jitted steps (False); by
         default the scan everywhere but on CPU. Inside jit or pmap pass True.
+      whole: where the user asks to stop (`interrupt`), raise; False: return the steps
+        that are done, one at least. A scan always ends.
 
     Returns:
       The last carry and the outputs stacked along a leading axis [steps, ...].
+
+    Raises:
+      interrupt.Stopped: between two steps.
     """
     scanned = not runtime.on_cpu() if scanned is None else scanned
     held = _Held(step)
@@ -52,14 +59,47 @@ def run(
     leaves = jax.tree.leaves((carry, constants))
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
     if scanned:
-        whole = _scanned_anew if traced else _scanned
-        return whole(held, steps, _copied(carry), jnp.int32(start), constants)
+        together = _scanned_anew if traced else _scanned
+        return together(held, steps, _copied(carry), jnp.int32(start), constants)
     carry = _copied(carry)
     one, outputs = _stepped_anew if traced else _stepped, []
+    stepping = _Stepping(whole)
     for index in range(start, start + steps):
         carry, out = one(held, carry, index, constants)
         outputs.append(out)
+        if not traced and stepping.ends(outputs):
+            break
     return carry, jax.tree.map(_traced_stack if traced else _stack, *outputs)
+
+
+class _Stepping:
+    """What is looked at between steps on the host.
+
+    Args:
+      whole: as for `run`.
+    """
+
+    def __init__(self, whole: bool):
+        self._whole, self._began = whole, time.monotonic()
+
+    def ends(self, outputs: list[Any]) -> bool:
+        """Whether the last of these is to be the last.
+
+        jax lets the host be dozens of steps ahead, all of which would have to end after
+        a signal: where they are slow, one of the last is waited for.
+        """
+        mean = (time.monotonic() - self._began) / len(outputs)
+        if mean > _SLOW and len(outputs) > _AHEAD:
+            jax.block_until_ready(outputs[-_AHEAD])
+        if not interrupt.asked():
+            return False
+        jax.block_until_ready(outputs[-1])
+        if self._whole:
+            interrupt.check()
+        return True
+
+
+_SLOW, _AHEAD = 0.05, 4  # seconds of a step, and steps
 
 
 def run_spread(
@@ -68,6 +108,7 @@ def run_spread(
     carry: Carry,
     indices: range,
     *constants: Any,
+    whole: bool = True,
 ) -> tuple[Carry, Any]:
     """`run` on several devices, each of which has its own part.
 
@@ -77,20 +118,27 @@ def run_spread(
       carry: leaves [devices, ...], from `parallel.spread`.
       indices: consecutive ones.
       constants: leaves [devices, ...], of `parallel.spread` or `parallel.replicate`.
+      whole: as for `run`.
 
     Returns:
       The last carry, [devices, ...], and outputs [steps, devices, ...], on the host.
+
+    Raises:
+      interrupt.Stopped: as `run`.
     """
     held = _Held(step)
     axes = 0, None, 0
     if not runtime.on_cpu():
-        whole = parallel.mapped(_All(held, len(indices)), axes, devices)
-        carry, out = whole(carry, np.int32(indices.start), constants)
+        together = parallel.mapped(_All(held, len(indices)), axes, devices)
+        carry, out = together(carry, np.int32(indices.start), constants)
         return carry, jax.tree.map(lambda x: np.asarray(x).swapaxes(0, 1), out)
     one, outputs = parallel.mapped(_One(held), axes, devices), []
+    stepping = _Stepping(whole)
     for index in indices:
         carry, out = one(carry, np.int32(index), constants)
         outputs.append(out)
+        if stepping.ends(outputs):
+            break
     return carry, jax.tree.map(_stacked, *outputs)
 
 

@@ -23,10 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from ghostjax import interrupt
 from ghostjax.training import checkpoint, loop, parallel, stacks
 from ghostjax.training.fit import (
     Fit,
     NonFiniteLoss,
+    Pace,
     Step,
     Training,
     TrainState,
@@ -277,7 +279,7 @@ class _Group:
         varying = _stacked(list(zip(keys, hypers, owns, strict=True)))
         self._state: Any = _stacked([start(training) for training in trainings])
         self._history: dict[str, Any] = {}
-        self.done = 0
+        self.done, self._pace = 0, Pace(how.chunk)
         self._constants = varying[0], varying[1], shared[0], varying[2]
         self._restore()
         self._devices = parallel.now()
@@ -289,8 +291,11 @@ class _Group:
 
     def advance(self) -> None:
         """One chunk, and its checkpoint."""
-        some = min(self._how.chunk, self.steps - self.done)
+        interrupt.check()
+        some = min(self._pace.steps, self.steps - self.done)
         state, metrics = self._run(some)
+        some = len(metrics["loss"])
+        self._pace.done(some)
         before = self._state
         self._state, self._history = state, longer(self._history, metrics)
         self._freeze(before)
@@ -323,7 +328,12 @@ class _Group:
         devices, begin = self._devices, self.done
         if not devices:
             state, metrics = loop.run(
-                self._step, self._state, some, *self._constants, start=begin
+                self._step,
+                self._state,
+                some,
+                *self._constants,
+                start=begin,
+                whole=False,
             )
             return state, dict(metrics)
         parts, indices = (
@@ -331,7 +341,7 @@ class _Group:
             range(begin, begin + some),
         )
         state, metrics = loop.run_spread(
-            devices, self._step, parts, indices, *self._constants
+            devices, self._step, parts, indices, *self._constants, whole=False
         )
         joined = parallel.join(metrics, self._count, axis=1)
         return parallel.join(state, self._count), joined

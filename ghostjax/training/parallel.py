@@ -28,6 +28,7 @@ __all__ = [
     "needed",
     "now",
     "on_devices",
+    "processors",
     "replicate",
     "require",
     "spread",
@@ -39,10 +40,20 @@ Tree = TypeVar("Tree")
 
 def about() -> str:
     """The devices of this process in words."""
-    device = jax.devices()[0]
-    if device.platform == "cpu":
-        return f"cpu ({os.cpu_count()} cores)"
-    return f"{device.platform} ({device.device_kind}, {jax.device_count()} devices)"
+    device, count = jax.devices()[0], jax.device_count()
+    if device.platform != "cpu":
+        return f"{device.platform} ({device.device_kind}, {count} devices)"
+    there, ours = os.cpu_count() or 1, processors()
+    cores = f"{there} cores" if ours == there else f"{ours} of {there} cores"
+    return f"cpu ({cores})" if count == 1 else f"cpu ({cores}, {count} devices)"
+
+
+def processors() -> int:
+    """How many of the machine's this process may use: XLA's threads, whose number
+    decides on the order of sums."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def require(count: int | None) -> Devices:
