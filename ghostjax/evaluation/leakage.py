@@ -433,21 +433,27 @@ def _trivial(train: Split, secret: jax.Array, targets: Targets) -> dict[str, Any
     return row
 
 
+def _compared(one: jax.Array, other: jax.Array) -> dict[str, np.ndarray]:
+    scores = jax.device_get(_scored(one, other))
+    authors, defined = scores.pop("ssim7")
+    return {**scores, "ssim7": np.where(defined, authors, np.nan)}
+
+
 @jax.jit
-def _compared(one: jax.Array, other: jax.Array) -> dict[str, jax.Array]:
+def _scored(one: jax.Array, other: jax.Array) -> dict[str, Any]:
     return {
         "psnr": metrics.psnr(one, other),
         "psnr8": metrics.psnr(one, other, rounded=True),
         "ssim": metrics.ssim(one, other),
-        "ssim7": metrics.ssim_authors(other, one),
+        "ssim7": metrics.ssim_authors_where(other, one),
     }
 
 
 def _columns(
-    name: str, scores: Mapping[str, jax.Array], counted: np.ndarray | slice
+    name: str, scores: Mapping[str, np.ndarray], counted: np.ndarray | slice
 ) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for score, values in scores.items():
-        summary = metrics.summarise(np.asarray(values)[counted])._asdict()
+        summary = metrics.summarise(values[counted])._asdict()
         row |= {f"{score}_{name}_{part}": value for part, value in summary.items()}
     return row

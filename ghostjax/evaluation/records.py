@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ghostjax.fields import static, traced
+from ghostjax.fields import LAST_SEED, static, traced
 from ghostjax.records import Optimizer, Schedule, Trained
 
 __all__ = ["FEWEST", "Judge"]
@@ -31,7 +31,7 @@ class Judge(Trained):
     most_steps: int = static(2000, least=1)
     """Steps of the training, at most."""
     batch_size: int = static(64, least=1)
-    draw: int = static(2026, least=0)
+    draw: int = static(2026, least=0, most=LAST_SEED)
     """The seed of its training. The judge is an instrument: no `seeds` of a sweep vary
     it, and it is another than the targets' 0, 1, 2, …"""
 

@@ -2,6 +2,7 @@
 
 import html
 
+import jax
 import numpy as np
 import plans
 import pytest
@@ -64,3 +65,11 @@ def test_what_diverges_in_part_leaves_the_verdict_open(folders):
 def test_answers_that_are_no_numbers_are_nobodys(tmp_path):
     with pytest.raises(NotFinite, match=r"answers to 64 of 64 images are not finite"):
         sweep([member({**NOISE, "level": 3e38})], tmp_path)
+
+
+def test_who_looks_for_nans_finds_none(tmp_path):
+    """Not in values that are thrown away either."""
+    with jax.debug_nans(True):
+        sweep(
+            [member(plans.GHOST, SEARCH), member({"name": "plain"}, SEARCH)], tmp_path
+        )
