@@ -3,62 +3,101 @@
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, fields, make_dataclass
 from functools import cache
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from ghostjax import __version__, config
-from ghostjax.config import grid, locate, named, sections
+from ghostjax import __version__, interrupt, terminal
+from ghostjax.config import grid, locate, named, toml, words
 from ghostjax.evaluation import columns
 from ghostjax.experiments import device
 from ghostjax.experiments.ways import Failed, Ways
-from ghostjax.fields import Record
-from ghostjax.registry import FAMILIES
+from ghostjax.names import unknown
 from ghostjax.report.comparison_page import compare
-from ghostjax.report.folder import read_row
+from ghostjax.report.folder import cautions, read_row
 from ghostjax.report.run_page import summary, write_report
 from ghostjax.training.strategies import STRATEGIES
 
 if TYPE_CHECKING:  # else imported where it is used: it reads data
     from ghostjax.experiments.plan import Member
 
-__all__ = ["main", "override", "override_all"]
-
-_WHERE = "command line"  # where an override that cannot be stands
+__all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script; exit status 0; 2 with one line about bad input; 1 with
     a list of the members that have failed."""
-    parser = _parser()
-    options, overrides = parser.parse_known_args(arguments)
-    if overrides and options.command not in _OVERRIDDEN:
-        parser.error(f"unknown arguments: {' '.join(overrides)}")
-    console = Console(soft_wrap=True) if not sys.stdout.isatty() else Console()
+    with terminal.guarded() as output:
+        return _main(sys.argv[1:] if arguments is None else arguments, output)
+
+
+def _main(arguments: Sequence[str], output: terminal.Stream) -> int:
+    console = terminal.console(output)
     try:
+        options, overrides = _parsed(arguments)
+        output.lasting = options.command in _OVERRIDDEN  # it outlives its terminal
         if options.command in _OVERRIDDEN:
-            _OVERRIDDEN[options.command](options, overrides, console)
+            with interrupt.listening():
+                _OVERRIDDEN[options.command](options, overrides, console)
         else:
             _COMMANDS[options.command](options, console)
+        output.flush()
     except (ValueError, OSError) as error:
-        print(f"ghostjax: {error}", file=sys.stderr)
+        print(f"ghostjax: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
     except Failed as failed:
         print(f"ghostjax: {failed}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("ghostjax: stopped; the same command continues", file=sys.stderr)
-        return 130
+        return stop.status if isinstance(stop, interrupt.Stopped) else 130
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+_ENDINGS = 20  # members whose keys a dry run prints
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose errors are a line, as all others are."""
+
+    commands: "Mapping[str, _Parser]" = {}
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **{**kwargs, "allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see `{self.prog} --help`")
+
+
+def _parsed(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options, and the words that are laid over a config."""
+    parser = _parser()
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    overrides: list[str] = []
+    if command in _OVERRIDDEN:
+        arguments, overrides = words.divided(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    for word in rest:
+        if word.startswith("-"):
+            known = list(parser.commands[options.command]._option_string_actions)
+            known += words.keys() if command in _OVERRIDDEN else []
+            raise ValueError(unknown("option", word.partition("=")[0], known))
+    if rest:
+        raise ValueError(
+            f"{' '.join(rest)!r} is more than `ghostjax {options.command}` takes: see "
+            f"`ghostjax {options.command} --help`"
+        )
+    return options, overrides
+
+
+@cache
+def _parser() -> _Parser:
+    parser = _Parser(
         "ghostjax", description="Private split inference: GHOST and its attackers."
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -89,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     completion = commands.add_parser("completion", help="print shell completion")
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    parser.commands = commands.choices
     return parser
 
 
@@ -110,7 +150,7 @@ def _add_runs(commands: Any) -> argparse.ArgumentParser:
     )
     for name, (_, what) in device.LIMITS.items():
         option = f"--{name.replace('_', '-')}"
-        cut.add_argument(option, type=float, metavar="X", help=what)
+        cut.add_argument(option, type=_finite, metavar="X", help=what)
     status = commands.add_parser(
         "status",
         help="which members of a sweep are done, running, begun, failed or missing",
@@ -172,6 +212,17 @@ def _count(every: str = "") -> Callable[[str], int | None]:
     return parse
 
 
+def _finite(word: str) -> float:
+    """A parser of finite numbers."""
+    try:
+        number = float(word)
+    except ValueError:
+        number = float("nan")
+    if not isfinite(number):
+        raise argparse.ArgumentTypeError(f"{word!r} is no finite number")
+    return number
+
+
 class _Columns(argparse.Action):
     """Prints what the columns of a row mean, and exits, as --help does."""
 
@@ -183,12 +234,13 @@ class _Columns(argparse.Action):
 def _run(
     options: argparse.Namespace, overrides: Sequence[str], console: Console
 ) -> None:
-    chosen = override_all(grid.load(locate(options.config)), overrides)
+    chosen = words.override_all(grid.load(locate(options.config)), overrides)
     if options.dry_run:
         from ghostjax.experiments import overview
 
         members, _ = _laid_out(chosen)
         _say(overview.planned(members, options.output), console)
+        _say(["", *_endings(members)], console)
         return
     ways = Ways(
         strategy=options.strategy,
@@ -211,14 +263,15 @@ def _run(
         table = Table.grid(padding=(0, 2))
         for name, text in summary(read_row(folder)):
             table.add_row(name, text)
-        console.print(table, highlight=False)
-    console.print(f"report: {page}", highlight=False)
+        console.print(table)
+    if page.exists():
+        console.print(f"report: {page}")
 
 
 def _status(
     options: argparse.Namespace, overrides: Sequence[str], console: Console
 ) -> None:
-    chosen = override_all(grid.load(locate(options.config)), overrides)
+    chosen = words.override_all(grid.load(locate(options.config)), overrides)
     from ghostjax.experiments import overview
 
     members, titles = _laid_out(chosen)
@@ -234,15 +287,27 @@ def _laid_out(chosen: grid.Sweep) -> "tuple[list[Member], list[str]]":
     return members, [grid.title(one.config, keys) for one in members]
 
 
+def _endings(members: "Sequence[Member]") -> list[str]:
+    """What members end with, once all files, variants, axes and words are laid over
+    each other."""
+    lines = ["what members end with, where it is not the default"]
+    for one in members[:_ENDINGS]:
+        pairs = grid.departures(one.config)
+        text = ", ".join(f"{key} {value}" for key, value in pairs if key != "name")
+        lines.append(f"{one.folder}  {text}")
+    more = len(members) - _ENDINGS
+    return [*lines, f"and {more} more"] if more > 0 else lines
+
+
 def _say(lines: Sequence[str], console: Console) -> None:
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _partition(
     options: argparse.Namespace, overrides: Sequence[str], console: Console
 ) -> None:
-    chosen = override_all(grid.load(locate(options.config)), overrides)
+    chosen = words.override_all(grid.load(locate(options.config)), overrides)
     named = {name: getattr(options, name) for name in device.LIMITS}
     limits = {name: value for name, value in named.items() if value is not None}
     from ghostjax import runtime
@@ -250,99 +315,7 @@ def _partition(
 
     runtime.configure()
     page = partitioning.walk(chosen, limits, options.output, console)
-    console.print(f"report: {page}", highlight=False)
-
-
-def override_all(base: grid.Sweep, words: Sequence[str]) -> grid.Sweep:
-    """The sweep with the words laid over every member.
-
-    Raises:
-      ValueError: a word for what the sweep itself varies, `seeds` with all that it
-        stands for included, or members made equal; what `override` refuses.
-    """
-    _require_free(words, base)
-    if not words:
-        return base
-    trees = [override(tree, words) for tree in base.trees]
-    members = [config.build(tree, _WHERE) for tree in trees]
-    changed = grid.changed(base, members, trees)
-    _require_free(words, changed)  # seeds of records that came in are varied too
-    return changed
-
-
-def _require_free(words: Sequence[str], sweep: grid.Sweep) -> None:
-    for key in _stated(words):
-        if key in sweep.keys:
-            raise ValueError(f"--{key}: the config sweeps over {key}: change it there")
-
-
-def override(tree: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
-    """The tree of a config with `--section.key value` words laid over it.
-
-    The keys that the words name are one layer, as those of a file that extends the
-    config are: `--attack.name inverse` starts from that member's defaults, and
-    `--attack.preset adam` means all of the preset. `--help-keys` prints the keys there
-    are and what they default to, and exits.
-
-    Raises:
-      ValueError: an unknown member or preset, or a word without its value.
-    """
-    stated = _stated(words)
-    chosen: dict[str, Any] = {}
-    for family in FAMILIES:  # a name and a preset decide on the other keys
-        for key in (f"{family}.name", f"{family}.preset"):
-            if key in stated:
-                if stated[key] is None:
-                    raise ValueError(f"--{key} needs a value")
-                chosen = config.overlay(chosen, config.nested(key, stated[key]))
-    form = _form(config.records(config.merge(tree, chosen), _WHERE))
-    parsed = tyro.cli(
-        type(form),
-        prog="ghostjax run CONFIG",
-        default=form,
-        args=["--help" if word == "--help-keys" else word for word in words],
-        config=(tyro.conf.FlagConversionOff, tyro.conf.HelptextFromCommentsOff),
-    )
-    layer: dict[str, Any] = {}
-    for key in stated:
-        value = grid.value_of(parsed, key)
-        layer = config.overlay(layer, config.nested(key, value))
-    return config.merge(tree, layer)
-
-
-def _stated(words: Sequence[str]) -> dict[str, str | None]:
-    """Key -> first word of its value, of those that the words name; None: no word."""
-    stated = {}
-    for word, after in zip(words, [*words, "--"][1:], strict=True):
-        if word.startswith("--"):
-            head, equals, value = word[2:].partition("=")
-            following = None if after.startswith("--") else after
-            stated[head.replace("-", "_")] = value if equals else following
-    return stated
-
-
-def _form(values: Mapping[str, Any]) -> sections.Config:
-    """What tyro is to fill in: a Config of these values, which checks nothing."""
-    filled = {**vars(sections.Config()), **values}
-    for key, record in filled.items():
-        if isinstance(record, Record):
-            kind: type = type(record)  # mypy takes a `type[...]` for unhashable
-            cls = _unchecked(kind, tuple(FAMILIES.get(key, ())))
-            stated = {field.name: getattr(record, field.name) for field in fields(cls)}
-            filled[key] = cls(**stated)
-    form: sections.Config = _unchecked(sections.Config)(**filled)
-    return form
-
-
-@cache
-def _unchecked(cls: Any, names: tuple[str, ...] = ()) -> Any:
-    """The class of a record without the checks that `config.build` makes; its `name`
-    may be any of these."""
-    body = {"__doc__": cls.__doc__, "__post_init__": lambda record: None}
-    name = [("name", Literal[names], field(default=cls.name))] if names else []
-    return make_dataclass(
-        cls.__name__, name, bases=(cls,), namespace=body, frozen=True, kw_only=True
-    )
+    console.print(f"report: {page}")
 
 
 def _data(options: argparse.Namespace, console: Console) -> None:
@@ -358,13 +331,14 @@ def _data(options: argparse.Namespace, console: Console) -> None:
         info = data.info(entry.name)
         classes, counts = str(len(info.class_names)), _counts(entry.counts)
         table.add_row(entry.name, _shape(info.shape), classes, entry.status, counts)
-    console.print(table, highlight=False)
+    console.print(table)
 
 
 def _networks(options: argparse.Namespace, console: Console) -> None:
-    from ghostjax import registry
+    from ghostjax import registry, runtime
     from ghostjax.models import chain, zoo
 
+    runtime.require_backend()
     names = [options.name] if options.name else list(registry.NETWORKS)
     for name in names:
         network = zoo.network(name)
@@ -373,10 +347,8 @@ def _networks(options: argparse.Namespace, console: Console) -> None:
         total = sum(layer.parameters for layer in layers)
         facts = f"{network.classes} classes, {total:,} parameters"
         shape = _shape(network.image_shape)
-        console.print(
-            f"[bold]{name}[/bold]  {network.source}; image {shape}, {facts}",
-            highlight=False,
-        )
+        title = f"  {network.source}; image {shape}, {facts}"
+        console.print(Text.assemble((name, "bold"), title))
         table = Table(box=None, pad_edge=False)
         table.add_column("layer")
         for column in ("K", "output", "parameters", "edge MFLOPs", "bytes sent"):
@@ -386,12 +358,11 @@ def _networks(options: argparse.Namespace, console: Console) -> None:
             flops += layer.flops
             row = ks.get(layer.name, ""), _shape(layer.shape), f"{layer.parameters:,}"
             table.add_row(layer.name, *row, f"{flops / 1e6:.2f}", f"{layer.bytes:,}")
-        console.print(table, highlight=False)
+        console.print(table)
         console.print()
     console.print(
         "edge MFLOPs: of one image up to and including the layer, a multiply-add is 2; "
-        "bytes: float32 features of one image cut there; K: the papers' cut numbers",
-        highlight=False,
+        "bytes: float32 features of one image cut there; K: the papers' cut numbers"
     )
 
 
@@ -400,13 +371,12 @@ def _doctor(options: argparse.Namespace, console: Console) -> None:
     from ghostjax.experiments import environment
 
     for name, value in environment.describe().items():
-        console.print(f"{name:<22}{value or '-'}", highlight=False)
-    console.print(
-        f"{'compiled programs':<22}{runtime.cache_programs()}", highlight=False
-    )
+        console.print(f"{name:<22}{value or '-'}")
+    programs = runtime.cache_programs() or "not kept"
+    console.print(f"{'compiled programs':<22}{programs}")
     for entry in data.available():
         text = f"{'data ' + entry.name:<22}{entry.status}  {_counts(entry.counts)}"
-        console.print(text, highlight=False)
+        console.print(text)
 
 
 def _configs(options: argparse.Namespace, console: Console) -> None:
@@ -414,16 +384,16 @@ def _configs(options: argparse.Namespace, console: Console) -> None:
     if not folder.is_dir():
         raise ValueError(f"no folder {folder}: give the one that holds configs")
     for path in sorted(folder.glob("*.toml")):
-        grid.load(path)  # a config that does not load is named here
-        header = [
-            line[1:].strip()
-            for line in path.read_text().splitlines()
-            if line.startswith("#")
-        ]
         title = path if options.folder else path.stem
-        console.print(f"[bold]{title}[/bold]", highlight=False)
-        for line in header:
-            console.print(f"  {line}", highlight=False, markup=False)
+        console.print(Text(str(title), "bold"))
+        try:
+            grid.load(path)
+        except ValueError as error:  # a file of something else is no config
+            console.print(f"  no config of ghostjax: {error}")
+            continue
+        for line in toml.text(path).splitlines():
+            if line.startswith("#"):
+                console.print(f"  {line[1:].strip()}")
 
 
 def _report(options: argparse.Namespace, console: Console) -> None:
@@ -431,7 +401,9 @@ def _report(options: argparse.Namespace, console: Console) -> None:
         page = write_report(options.runs[0])
     else:
         page = compare(options.runs, options.output)
-    console.print(f"report: {page}", highlight=False)
+    console.print(f"report: {page}")
+    for line in cautions(*options.runs):
+        terminal.say(f"caution: {line}")
 
 
 def _completion(options: argparse.Namespace, console: Console) -> None:

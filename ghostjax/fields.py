@@ -22,18 +22,21 @@ that is checked when a record is made, and what a compiled program sees of them.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass
 from functools import cache
+from math import inf
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from ghostjax.names import unknown
+from ghostjax.names import shown, unknown
 
 __all__ = [
     "Facts",
     "Hyper",
+    "LARGEST",
+    "LAST_SEED",
     "NO_LIMITS",
     "NUMERICS",
     "ON",
@@ -63,8 +66,15 @@ that nothing computed before is mixed with what is computed after."""
 Hyper = Mapping[str, Any]  # name -> scalar array; what `traced` gives
 
 
+LARGEST = float(np.finfo(np.float32).max)
+"""What any float field may hold at most: programs compute in float32."""
+LAST_SEED = 2**32 - 1
+"""jax makes keys of 32 bits of a seed: beyond them lie the same keys once more."""
+
+
 class Range(NamedTuple):
-    """Which numbers a field may hold; None: no limit on that side."""
+    """Which numbers a field may hold; None: no limit on that side but its type's, which
+    is finite too (`of_type`)."""
 
     least: float | None = None
     above: float | None = None
@@ -87,16 +97,41 @@ class Range(NamedTuple):
         if low is not None and high is not None:
             opening = "[" if self.least is not None else "("
             closing = "]" if self.most is not None else ")"
-            return f"in {opening}{low:g}, {high:g}{closing}"
+            return f"in {opening}{_digits(low)}, {_digits(high)}{closing}"
         if self.above is not None:
-            return f"above {self.above:g}"
+            return f"above {_digits(self.above)}"
         if self.least == 0:
             return "0 or more"
         if low is not None:
-            return f"at least {low:g}"
-        return f"below {high:g}" if self.most is None else f"at most {high:g}"
+            return f"at least {_digits(low)}"
+        bound = "below" if self.most is None else "at most"
+        return f"{bound} {_digits(high)}" if high is not None else "a number"
+
+    def ends(self) -> tuple[float, float]:
+        """The ends of a range that is closed by its type, which it may hold or not."""
+        low = self.least if self.least is not None else self.above
+        high = self.most if self.most is not None else self.below
+        return -inf if low is None else low, inf if high is None else high
+
+    def of_type(self, hint: Any) -> "Range":
+        """The range closed on both sides, by what a field of the type can hold."""
+        widest = _WIDEST.get(hint, self)
+        low = self.least is None and self.above is None
+        high = self.most is None and self.below is None
+        return self._replace(
+            least=widest.least if low else self.least,
+            most=widest.most if high else self.most,
+        )
 
 
+def _digits(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"
+
+
+_WIDEST = {
+    int: Range(least=-(2**31), most=2**31 - 1),
+    float: Range(least=-LARGEST, most=LARGEST),
+}
 NO_LIMITS = Range()
 
 
@@ -121,7 +156,7 @@ def static(default: Any, *, added: Any = MISSING, **limits: float) -> Any:
       default: its value where none is given.
       added: for a field that joined the record later: the value that it had, unsaid,
         before. At this value it does not count in the content hash.
-      limits: of `Range`.
+      limits: of `Range`; of a tuple those of its values.
     """
     return _field(default, Facts("static", range=Range(**limits), added=added))
 
@@ -169,7 +204,7 @@ def switch(
 
 def seed(default: int) -> Any:
     """A field of which a key is made: programs take the key, and know nothing of it."""
-    return _field(default, Facts("key"))
+    return _field(default, Facts("key", range=Range(least=0, most=LAST_SEED)))
 
 
 def _field(default: Any, facts: Facts) -> Any:
@@ -217,7 +252,7 @@ class Record:
 
     def __post_init__(self) -> None:
         check(self)
-        for name, hint, _ in _typed_fields(self):
+        for name, hint, *_ in _typed_fields(self):
             if hint is int or hint is float:
                 value = getattr(self, name)
                 if type(value) is not hint and not isinstance(value, _Traced):
@@ -230,28 +265,52 @@ def check(record: Any) -> None:
     Raises:
       ValueError: names the field, its value, and what it must be.
     """
-    for name, hint, limits in _typed_fields(record):
+    for name, hint, limits, plain in _typed_fields(record):
         value = getattr(record, name)
-        if type(value) is hint and (limits is NO_LIMITS or limits.holds(value)):
-            continue  # most fields of most records
-        if value is TRACED or value is ON or isinstance(value, Record):
-            continue
-        check_value(name, value, hint, limits)
+        if not (plain(value) or isinstance(value, _Traced)):
+            check_value(name, value, hint, limits)
 
 
 def check_value(label: str, value: Any, hint: Any, limits: Range = NO_LIMITS) -> None:
     """Refuses a value that is not what a field's type and range say.
 
+    Args:
+      label: the field's name, for the message.
+      value: what it is to hold.
+      hint: its type; what is neither a number, word, truth, choice, record nor tuple of
+        these is not looked at.
+      limits: its range, of the values where it is a tuple. Numbers are also finite, and
+        in range as the float32 or int32 that programs are given.
+
     Raises:
       ValueError: gives the label, the value, and what it must be.
     """
     if get_origin(hint) is Literal:
-        if value not in get_args(hint):
+        if not isinstance(value, str) or value not in get_args(hint):
             raise ValueError(unknown(label, value, get_args(hint)))
-    elif hint in (int, float, bool, str) and not _is(value, hint):
-        raise ValueError(f"{label} = {value!r}: give {_WORDS[hint]}")
-    if limits != NO_LIMITS and not limits.holds(value):
-        raise ValueError(f"{label} = {value!r}: must be {limits.words()}")
+    elif get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            raise ValueError(f"{label} = {shown(value)}: give a list")
+        for place, element in enumerate(value):
+            check_value(f"{label}[{place}]", element, get_args(hint)[0], limits)
+    elif not _is(value, hint):
+        raise ValueError(f"{label} = {shown(value)}: give {_words(hint)}")
+    elif hint in _WIDEST:
+        _check_number(label, value, hint, limits)
+
+
+def _check_number(label: str, value: Any, hint: Any, limits: Range) -> None:
+    if not limits.holds(value):
+        raise ValueError(f"{label} = {shown(value)}: must be {limits.words()}")
+    closed = limits.of_type(hint)
+    if not closed.holds(value):
+        words = closed.words() if hint is int else "finite, in float32 too"
+        raise ValueError(f"{label} = {shown(value)}: must be {words}")
+    if hint is float and not limits.holds(rounded := float(np.float32(value))):
+        raise ValueError(
+            f"{label} = {shown(value)}: must be {limits.words()} in float32 too, where "
+            f"it is {rounded:g}"
+        )
 
 
 _WORDS = {
@@ -262,27 +321,49 @@ _WORDS = {
 }
 
 
-def _is(value: Any, kind: type) -> bool:
-    if kind is float:
+def _words(hint: Any) -> str:
+    return _WORDS.get(hint) or f"a record, a {hint.__name__}"
+
+
+def _is(value: Any, hint: Any) -> bool:
+    if hint is float:
         return isinstance(value, int | float | np.number) and not _is(value, bool)
-    if kind is int:
+    if hint is int:
         return isinstance(value, int | np.integer) and not _is(value, bool)
-    return isinstance(value, kind)
+    known = isinstance(hint, type) and (hint in _WORDS or issubclass(hint, Record))
+    return not known or isinstance(value, hint)
 
 
-def _typed_fields(record: Any) -> list[tuple[str, Any, Range]]:
+_Typed = tuple[str, Any, Range, Callable[[Any], bool]]
+
+
+def _typed_fields(record: Any) -> list[_Typed]:
     kind: type = type(record)  # mypy takes a `type[...]` for unhashable
     return _typed_fields_of(kind)
 
 
 @cache  # resolving the hints takes longer than all checks
-def _typed_fields_of(cls: type) -> list[tuple[str, Any, Range]]:
+def _typed_fields_of(cls: type) -> list[_Typed]:
+    """Name, type, range, and what is true of good values as nearly all are."""
     hints = get_type_hints(cls)
     ranges = {field.name: facts(field).range for field in dataclasses.fields(cls)}
     return [
-        (name, hints[name], NO_LIMITS if limits == NO_LIMITS else limits)
+        (name, hints[name], limits, _plain(hints[name], limits))
         for name, limits in ranges.items()
     ]
+
+
+def _plain(hint: Any, limits: Range) -> Callable[[Any], bool]:
+    if get_origin(hint) is Literal:
+        choices = frozenset(get_args(hint))
+        return lambda value: type(value) is str and value in choices
+    if hint not in _WIDEST:
+        return lambda value: type(value) is hint and hint in _WORDS
+    low, high = limits.of_type(hint).ends()
+    if hint is float:  # between the float32 next to the ends all is rounded inside
+        low = float(np.nextafter(np.float32(low), np.float32(high)))
+        high = float(np.nextafter(np.float32(high), np.float32(low)))
+    return lambda value: type(value) is hint and low < value < high
 
 
 def static_half(record: Record) -> Any:

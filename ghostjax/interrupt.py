@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Stopped", "asked", "check", "listening"]
+__all__ = ["Stopped", "asked", "check", "listening", "received"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _END = b"\0"  # what ends the watch; no signal's number
@@ -44,10 +44,15 @@ def asked() -> bool:
     return bool(_received)
 
 
+def received() -> int:
+    """The number of the first signal that has come; of none, SIGINT's."""
+    return _received[0] if _received else signal.SIGINT
+
+
 def check() -> None:
     """Raises `Stopped` where a signal has come."""
     if _received:
-        raise Stopped(_received[0])
+        raise Stopped(received())
 
 
 @contextmanager

@@ -33,7 +33,6 @@ ReLU and takes 0.5, 0.5 for the pixels' scale, `ghostjax partition` has no cuts 
 and a shadow has an architecture of its own.
 """
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
@@ -49,7 +48,7 @@ from ghostjax.fields import Hyper, Record
 from ghostjax.models.chain import Chain
 from ghostjax.models.opaque import Apply, ApplyTrain, Opaque, digest, opaque
 from ghostjax.models.zoo import Network
-from ghostjax.names import unknown
+from ghostjax.names import require, unknown
 from ghostjax.records import AttackRecord, DefenseRecord, Member, StegoRecord
 from ghostjax.registry import FAMILIES, NETWORKS, Row
 from ghostjax.training.fit import Fit
@@ -222,7 +221,7 @@ def network(
       ValueError: a name in use, halves that do not fit each other, or functions other
         than those that this process knows under this name, version and digest.
     """
-    _require_name("network", name)
+    require("network", name)
     if name in NETWORKS:
         raise ValueError(f"there is a network {name!r} already: choose another name")
     divided = cut(edge, cloud, image_shape=image_shape)
@@ -447,7 +446,7 @@ def _target(record: OwnTarget) -> _Target:
 def _registered(record: _Own, factory: Factory) -> _Own:
     """Books a member, once for a name, version and digest."""
     family: str = record.family
-    _require_name(family, record.name)
+    require(family, record.name)
     FAMILIES[family].add(record.name, Row(type(record), _build))
     before = _MEMBERS.setdefault(_key(record), _Member(record, factory))
     if not (_alike(before.factory, factory) and _agree(before.record, record)):
@@ -498,11 +497,6 @@ def _known(needs: tuple[str, ...]) -> tuple[str, ...]:
         if name not in Knowledge._fields:
             raise ValueError(unknown("knowledge", name, Knowledge._fields))
     return tuple(needs)
-
-
-def _require_name(kind: str, name: str) -> None:
-    if not isinstance(name, str) or not re.fullmatch(r"[\w.+-]+", name):
-        raise ValueError(f"{kind} {name!r}: its name is letters, digits and _.+- only")
 
 
 def _other(kind: str, name: str, version: str) -> str:

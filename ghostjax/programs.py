@@ -16,6 +16,7 @@ from ghostjax import terminal
 __all__ = ["mend"]
 
 _READ = "get_executable_and_time"  # of jax's own module; not public
+_FOLDER = "jax_compilation_cache_dir"
 _said: set[str] = set()  # folders of which it has been said
 
 
@@ -26,13 +27,13 @@ def mend() -> bool:
     of each entry.
     """
     try:
-        from jax._src import compilation_cache as kept
+        from jax._src import compilation_cache as entries
 
-        usual = getattr(kept, _READ)
+        usual = getattr(entries, _READ)
     except (ImportError, AttributeError):
         return False
     if not getattr(usual, "mends", False):
-        setattr(kept, _READ, _mending(usual))
+        setattr(entries, _READ, _mending(usual))
     return True
 
 
@@ -42,7 +43,7 @@ def _mending(usual: Any) -> Any:
         try:
             return usual(cache_key, *rest, **named)
         except Exception as error:
-            folder = Path(jax.config.jax_compilation_cache_dir or "")
+            folder = Path(getattr(jax.config, _FOLDER, None) or "")
             if not _removed(folder, cache_key):
                 raise
             _say(folder, error)

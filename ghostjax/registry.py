@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from ghostjax.attacks import records as attacks
 from ghostjax.defenses import records as defenses
 from ghostjax.fields import Record, static_half
-from ghostjax.names import unknown
+from ghostjax.names import require, unknown
 from ghostjax.records import AttackRecord, DefenseRecord, Member, StegoRecord
 from ghostjax.stego import records as stegos
 
@@ -67,8 +67,9 @@ class Table(Mapping[str, Any]):
         """Adds a value, or the "module:attribute" where it is found.
 
         Raises:
-          ValueError: another value has the name.
+          ValueError: another value has the name, or it is none (`names.require`).
         """
+        require(f"{self.kind} name", name)
         rows = self._known()
         if rows.get(name, value) != value:
             raise ValueError(

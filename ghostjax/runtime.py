@@ -5,18 +5,26 @@ Call `configure` once, before the first computation; the command line does.
 
 import ctypes
 import os
+import pkgutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EACCES
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 import jax
+
+from ghostjax import environ, programs, terminal
 
 __all__ = [
     "cache_programs",
     "configure",
     "keep_memory",
+    "no_backend",
     "on_cpu",
+    "require_backend",
     "require_usual",
     "spare_autotuning",
     "written_for",
@@ -40,12 +48,13 @@ def configure(cached: bool = True) -> Path | None:
     says): an LSB secret lives in the last bits of the features.
 
     Raises:
-      ValueError: as `require_usual`.
+      ValueError: as `require_usual` and `require_backend`.
     """
     require_usual()
     jax.config.update("jax_default_matmul_precision", "highest")
     spare_autotuning()
     keep_memory()
+    require_backend()  # which makes it: after what it must know
     return cache_programs() if cached else None
 
 
@@ -145,17 +154,73 @@ def cache_programs() -> Path | None:
     compiled in under a second; ours are many and small).
 
     `GHOSTJAX_CACHE` (default ~/.cache/ghostjax) holds it; jax's own
-    `JAX_COMPILATION_CACHE_DIR` comes first. None where no folder can be written.
+    `JAX_COMPILATION_CACHE_DIR` comes first. None, with a line on standard error, where
+    no folder can be written: programs are compiled anew then.
     """
-    home = Path(os.environ.get("GHOSTJAX_CACHE", Path.home() / ".cache" / "ghostjax"))
-    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", home / "compiled"))
     try:
+        folder = _programs()
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES), str(folder))
+    except (OSError, ValueError) as error:
+        said = error
+        if isinstance(error, OSError):
+            said = ValueError(f"{error.filename}: {error.strerror}")
+        terminal.say(f"ghostjax: compiled programs are not kept: {said}")
+        jax.config.update("jax_compilation_cache_dir", None)
         return None
-    if not os.access(folder, os.W_OK):
-        return None
+    programs.mend()
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return folder
+
+
+def _programs() -> Path:
+    variable = "JAX_COMPILATION_CACHE_DIR"
+    if environ.word(variable):
+        return environ.folder(variable, "")
+    return environ.cache() / "compiled"
+
+
+def require_backend() -> None:
+    """Refuses to go on where jax has no device.
+
+    Raises:
+      ValueError: `no_backend` in a line.
+    """
+    if why := no_backend():
+        raise ValueError(why)
+
+
+def no_backend() -> str:
+    """Why jax has no device to run on: what asks for which, and what is installed;
+    empty where it has one."""
+    try:
+        jax.default_backend()
+    except (RuntimeError, AssertionError) as error:  # of no plugin: no words at all
+        said = str(error).strip().partition("\n")[0]
+    else:
+        return ""
+    asking = [f"{name}={environ.word(name)}" for name in _ASKING if environ.word(name)]
+    platforms = getattr(jax.config, "jax_platforms", None)
+    if not asking and platforms:
+        asking = [f"jax_platforms = {platforms!r}"]
+    wanted, there = " and ".join(asking) or "this machine", ", ".join(_plugins())
+    return (
+        f"jax has no device for {wanted} ({said or 'no plugin for it'}): plugins "
+        f"installed beside the CPU's: {there or 'none'}; unset what asks for it, or "
+        "install the plugin (`pip install 'jax[cuda12]'`) where there is such a device"
+    )
+
+
+_ASKING = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
+
+
+def _plugins() -> list[str]:
+    """Names of the installed plugins of jax, as jax itself finds them."""
+    names = {entry.name for entry in entry_points(group="jax_plugins")}
+    if package := find_spec("jax_plugins"):
+        folders = package.submodule_search_locations or []
+        names |= {module.name for module in pkgutil.iter_modules(list(folders))}
+    return sorted(names)

@@ -92,7 +92,7 @@ def test_completion_is_a_script(shell, capsys):
 
 def overridden(words, name="smoke"):
     """The config of a shipped file with the words laid over it."""
-    return config.build(cli.override(config.read(CONFIGS / f"{name}.toml"), words))
+    return config.build(config.override(config.read(CONFIGS / f"{name}.toml"), words))
 
 
 def test_overrides_reach_the_config():
@@ -121,11 +121,11 @@ def test_an_override_can_change_the_member_of_a_table(words):
 
 def test_another_member_keeps_the_keys_that_every_member_has():
     smoke = config.read(CONFIGS / "smoke.toml")
-    tree = cli.override(smoke, ["--defense.cut", "conv2"])
-    changed = config.build(cli.override(tree, ["--defense.name", "plain"]))
+    tree = config.override(smoke, ["--defense.cut", "conv2"])
+    changed = config.build(config.override(tree, ["--defense.name", "plain"]))
     assert changed.defense == Plain(cut="conv2")
     with pytest.raises(ValueError, match="--defense.name needs a value"):
-        cli.override(tree, ["--defense.name"])
+        config.override(tree, ["--defense.name"])
 
 
 def test_another_attack_has_its_own_learning_rate():
@@ -157,10 +157,10 @@ def test_an_override_that_cannot_be_is_one_line(words, message, capsys):
 
 def test_words_that_agree_only_together_are_one_layer():
     repaired = ["--defense.name=ghost_plus", "--denoise.name=cda"]
-    tree = cli.override({}, [*repaired, "--denoise.pairs=generator"])
+    tree = config.override({}, [*repaired, "--denoise.pairs=generator"])
     assert config.build(tree).denoise.pairs == "generator"
     words = ["--defense.name", "ghost", "--denoise.pairs", "own"]
-    assert config.build(cli.override(tree, words)).denoise.pairs == "own"
+    assert config.build(config.override(tree, words)).denoise.pairs == "own"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ cut = "conv1"
 
 def test_overrides_reach_every_member_of_a_sweep(tmp_path):
     (tmp_path / "grid.toml").write_text(SWEEP)
-    changed = cli.override_all(
+    changed = config.override_all(
         grid.load(tmp_path / "grid.toml"), ["--seed", "3", "--defense.cut=pool1"]
     )
     assert [x.seed for x in changed.members] == [3, 3]
@@ -271,6 +271,29 @@ def test_a_dry_run_and_a_status_take_overrides_and_write_nothing(tmp_path, capsy
     printed = capsys.readouterr().out
     assert "0 done, 0 running, 0 begun, 0 failed, 2 missing" in printed
     assert "defense.level 0.5" in printed and not output.exists()
+
+
+def test_a_dry_run_shows_what_every_member_ends_with(tmp_path, capsys):
+    (tmp_path / "base.toml").write_text("[defense]\nsteps = 3\n")
+    path = tmp_path / "kid.toml"
+    path.write_text(
+        'extends = "base.toml"\nname = "kid"\n'
+        '[[variants]]\nlabel = "a"\ndefense.name = "ghost"\n'
+        '[[variants]]\nlabel = "b"\ndefense.name = "ghost_plus"\n'
+        '[[variants]]\nlabel = "c"\nseed = 2\ndefense.weight = 0.5\n'
+    )
+    words = ["--attack.preset=adam", "--attack.steps", "7", "--output", str(tmp_path)]
+    assert cli.main(["run", str(path), "--dry-run", *words]) == 0
+    lines = capsys.readouterr().out.splitlines()[-3:]
+    ends = [line.split("  ", 1)[1] for line in lines]
+    attack = "attack.preset adam, attack.solver gd, attack.steps 7"
+    attack += ", attack.tolerance 0.0"
+    assert ends == [
+        f"defense.steps 3, {attack}",
+        f"defense.name ghost_plus, {attack}",
+        f"seed 2, defense.weight 0.5, defense.steps 3, {attack}",
+    ]
+    assert [line.split("-")[1] for line in lines] == ["a", "b", "c"]
 
 
 def test_partition_takes_a_sweep_over_attacks_only(tmp_path, capsys):

@@ -38,7 +38,7 @@ from ghostjax.defenses.records import (
     Plain,
     Shredder,
 )
-from ghostjax.fields import neutral, static, static_half, traced, traced_half
+from ghostjax.fields import LARGEST, neutral, static, static_half, traced, traced_half
 from ghostjax.models.chain import apply
 from ghostjax.models.layers import Conv, Dense, Relu
 from ghostjax.records import AttackRecord, DefenseRecord
@@ -849,6 +849,6 @@ def test_other_values_are_other_and_of_the_same_static_half(family, record):
 def test_strengths_are_neutral_where_their_fields_say_so():
     assert neutral(Noise(level=3.0, place="input")) == Noise(level=0, place="input")
     assert neutral(Dropout()) == Dropout(rate=0.0)
-    nothing = {"nullified": 0.0, "scale": 0.0, "bound": float("inf")}
+    nothing = {"nullified": 0.0, "scale": 0.0, "bound": LARGEST}
     assert neutral(Arden()) == Arden(**nothing)
     assert {type(r) for _, r, _ in MEMBERS if neutral(r)} == {Noise, Dropout, Arden}

@@ -13,7 +13,8 @@ import ghostjax
 
 HOME = Path(ghostjax.__file__).parent
 FLOORS = [
-    ["names", "files", "interrupt", "pixels", "runtime", "evaluation.intervals"],
+    ["names", "environ", "terminal", "files", "interrupt", "programs", "pixels"]
+    + ["runtime", "evaluation.intervals"],
     ["fields", "evaluation.metrics", "evaluation.rows", "training.parallel"],
     ["records"],
     ["stego.records", "defenses.records", "attacks.records", "evaluation.records"],
@@ -37,7 +38,7 @@ WITHOUT_JAX = ["config", "data", "report", "registry", "records", "fields", "fil
     "evaluation.records", "evaluation.verdict",
     "evaluation.columns", "experiments.device", "experiments.overview",
     "experiments.state", "experiments.ways", "training.strategies",
-    "training.stacks", "interrupt",
+    "training.stacks", "interrupt", "environ", "terminal",
 ]  # fmt: skip
 ROOMS = {"models", "data", "training", "stego", "defenses", "attacks", "evaluation"} | {
     "config", "experiments", "report", "testing",

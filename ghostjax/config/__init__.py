@@ -14,6 +14,7 @@ from ghostjax.config.toml import (
     records,
     to_toml,
 )
+from ghostjax.config.words import override, override_all
 
 __all__ = [
     "Config",
@@ -23,6 +24,8 @@ __all__ = [
     "merge",
     "nested",
     "overlay",
+    "override",
+    "override_all",
     "read",
     "record",
     "records",

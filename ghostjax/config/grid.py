@@ -27,21 +27,22 @@ key of a config: each member states the seeds that it stands for.
 """
 
 import itertools
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ghostjax.config import toml
 from ghostjax.config.sections import Config
 from ghostjax.fields import Record, facts
+from ghostjax.names import require, shown
 from ghostjax.registry import FAMILIES
 
 __all__ = [
     "Sweep",
     "Variant",
     "changed",
+    "departures",
     "differing",
     "distinct",
     "load",
@@ -152,7 +153,7 @@ def distinct(members: Sequence[Config], keys: Sequence[str]) -> tuple[Config, ..
     """
     seen: dict[Config, int] = {}
     for place, member in enumerate(members, 1):
-        first = seen.setdefault(replace(member, name=""), place)
+        first = seen.setdefault(replace(member, name=Config.name), place)
         if first != place:
             raise ValueError(
                 f"experiments {first} and {place} of the sweep are the same "
@@ -165,6 +166,23 @@ def title(member: Config, keys: Sequence[str]) -> str:
     """What tells a member from the others: `defense.level 0.5, attack.name rmle`."""
     shown = ((key, value_of(member, key)) for key in keys)
     return ", ".join(f"{key} {value}" for key, value in shown if value is not None)
+
+
+def departures(record: Record, above: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of all that is not its record's default, whatever has stated
+    it; of a member that is not the default one its name too."""
+    for field in fields(record):
+        value, key = getattr(record, field.name), f"{above}{field.name}"
+        makes = field.default_factory
+        default = field.default if makes is MISSING else makes()
+        if isinstance(value, Record):
+            name = getattr(value, "name", "")
+            if name != getattr(default, "name", ""):
+                yield f"{key}.name", name
+            inner = departures(value, f"{key}.")
+            yield from ((k, v) for k, v in inner if k != f"{key}.name")
+        elif value != default:
+            yield key, value
 
 
 def value_of(member: Config, key: str) -> Any:
@@ -192,16 +210,18 @@ def telling(sweep: Sweep) -> tuple[str, ...]:
 def _axes(axes: Any, where: str) -> dict[str, list[Any]]:
     """Dotted key -> its values; unquoted dotted keys came as nested tables."""
     if not isinstance(axes, Mapping) or not axes:
-        raise ValueError(f"{where}: sweep = {axes!r}: write a table of keys and lists")
+        raise ValueError(
+            f"{where}: sweep = {shown(axes)}: write a table of keys and lists"
+        )
     leaves = dict(_leaves(axes))
     for key, values in leaves.items():
         if not isinstance(values, list) or not values:
             raise ValueError(
-                f"{where}: sweep: {key} = {values!r}: give a list of its values"
+                f"{where}: sweep: {key} = {shown(values)}: give a list of its values"
             )
         for place, value in enumerate(values):
             if value in values[:place]:
-                raise ValueError(f"{where}: sweep: {key} names {value!r} twice")
+                raise ValueError(f"{where}: sweep: {key} names {shown(value)} twice")
     return leaves
 
 
@@ -210,14 +230,14 @@ def _variants(variants: Any, where: str) -> list[Variant]:
         isinstance(variant, dict) for variant in variants
     )
     if not are_tables or not variants:
-        raise ValueError(f"{where}: variants = {variants!r}: write [[variants]] tables")
+        raise ValueError(
+            f"{where}: variants = {shown(variants)}: write [[variants]] tables"
+        )
     read = []
     for variant in variants:
         label = variant.get("label", "")
-        if not isinstance(label, str) or not re.fullmatch(r"[\w.+-]*", label):
-            raise ValueError(
-                f"{where}: variants: label = {label!r}: letters, digits and _.+- only"
-            )
+        if label != "":
+            require(f"{where}: variants: label", label)
         axes = _axes(variant["sweep"], where) if "sweep" in variant else {}
         patch = {k: v for k, v in variant.items() if k not in ("label", "sweep")}
         read.append(Variant(label, patch, axes))
@@ -305,11 +325,11 @@ def _member(
     for patch in patches:
         tree = toml.merge(tree, patch)
     leaves = dict(leaf for patch in patches for leaf in _leaves(patch))
-    changes = ", ".join(f"{key} = {value!r}" for key, value in leaves.items())
+    changes = ", ".join(f"{key} = {shown(value)}" for key, value in leaves.items())
     built = toml.build(tree, f"{where} ({changes})")
     if not label:
         return built, tree
-    name = f"{built.name}-{label}"
+    name = require(f"{where}: name, with its label", f"{built.name}-{label}")
     return replace(built, name=name), {**tree, "name": name}
 
 
@@ -317,7 +337,9 @@ def _nested(key: str, value: Any, where: str) -> dict[str, Any]:
     """The tree of an axis's value; that of "*" is such a tree itself."""
     if key == _JOINT:
         if not isinstance(value, dict) or not value:
-            raise ValueError(f"{where}: sweep: '*' has {value!r}: write tables of keys")
+            raise ValueError(
+                f"{where}: sweep: '*' has {shown(value)}: write tables of keys"
+            )
         return value
     return toml.nested(key, value)
 

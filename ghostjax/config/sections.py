@@ -10,7 +10,8 @@ from typing import Literal
 from ghostjax.attacks.records import NoDenoise, Rmle
 from ghostjax.defenses.records import Ghost
 from ghostjax.evaluation.records import Judge
-from ghostjax.fields import Record, seed, static
+from ghostjax.fields import LAST_SEED, Record, seed, static
+from ghostjax.names import require
 from ghostjax.records import AttackRecord, DefenseRecord, StegoRecord, Trained
 from ghostjax.registry import FAMILIES
 from ghostjax.stego.records import Lsb
@@ -35,11 +36,11 @@ class Data(Record):
     prepared, or a name for what is in `folder`."""
     folder: str = static("", added="")
     """Of images of your own: one folder a class, or `train` and `test` of such."""
-    size: tuple[int, ...] = static((), added=())
+    size: tuple[int, ...] = static((), added=(), least=1, most=65_535)
     """Height and width that these are resized to; empty: all are of one size."""
     gamma: str = "2:8"
     """n_s : n_c, sensitive to public labels."""
-    sensitive_labels: tuple[int, ...] = ()
+    sensitive_labels: tuple[int, ...] = static((), least=0)
     """The sensitive labels by number; empty: gamma's share drawn from the seed."""
 
 
@@ -83,7 +84,7 @@ class Attacker(Record):
     """How many test images are attacked."""
     select: Literal["secrets", "all"] = "secrets"
     """Of which: those with a sensitive label, in random order, or the first of all."""
-    rows: tuple[int, ...] = ()
+    rows: tuple[int, ...] = static((), least=0)
     """These test images instead, by row; not where secrets are hidden."""
     queries: int = static(1, least=1)
     """How often each image crosses the cut, with fresh noise; it averages."""
@@ -133,7 +134,8 @@ class Config(Record):
     """One experiment."""
 
     name: str = "digits"
-    seed: int = 0
+    """Of its run folder and reports: letters, digits and ._-, at most 80."""
+    seed: int = static(0, least=0, most=LAST_SEED)
     """Draws the sensitive labels, the pairs, the retraining and the attack; not the
     target's training (target.seed) or the stego network's (stego.seed). `seeds` in a
     [sweep] varies all of them together."""
@@ -150,6 +152,7 @@ class Config(Record):
     def __post_init__(self) -> None:
         """Raises ValueError where sections that are good by themselves do not agree."""
         super().__post_init__()
+        require("name", self.name)
         if "stego_params" in self.denoise.needs and not self.defense.hides:
             raise ValueError(
                 f"denoise.pairs = 'extracted': the defense {self.defense.name} hides "

@@ -24,7 +24,7 @@ from ghostjax import fields
 from ghostjax.attacks.records import PRESETS, Search
 from ghostjax.config.sections import Config, OwnTarget, Target, TargetRecord
 from ghostjax.fields import NO_LIMITS, Range, Record
-from ghostjax.names import unknown
+from ghostjax.names import shown, unknown
 from ghostjax.registry import FAMILIES
 
 __all__ = [
@@ -37,12 +37,15 @@ __all__ = [
     "read",
     "record",
     "records",
+    "text",
     "to_toml",
+    "type_of",
 ]
 
 SWEEP_KEYS = ("sweep", "variants")
 
 _DEFAULTS = Config()
+_DEEPEST, _FEWER = 50, "state what they say in fewer files"
 _BASES = get_type_hints(Config)  # of a family: the record that all its members extend
 
 
@@ -64,21 +67,41 @@ def load(path: Path) -> Config:
 
 def read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The tree of a config file, laid over those that it extends."""
-    path = path.resolve()
+    by = f", which {seen[-1]} extends" if seen else ""
+    try:
+        path = path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL
+        raise ValueError(
+            f"cannot read config {shown(str(path))}{by}: {error}"
+        ) from error
     if path in seen:
         raise ValueError(f"{path}: extends itself through {seen[-1]}")
+    if len(seen) > _DEEPEST:
+        raise ValueError(f"{path}: {len(seen)} configs extend one another: {_FEWER}")
     try:
-        tree = tomllib.loads(path.read_text())
+        tree = tomllib.loads(text(path))
     except OSError as error:
-        raise ValueError(f"cannot read config {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read config {path}{by}: {error.strerror}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: not valid TOML: it nests too deeply") from error
+    except ValueError as error:
         raise ValueError(f"{path}: not valid TOML: {error}") from error
     parent = tree.pop("extends", None)
     if parent is None:
         return tree
-    if not isinstance(parent, str):
-        raise ValueError(f"{path}: extends = {parent!r}: give the name of a file")
+    if not isinstance(parent, str) or not parent:
+        raise ValueError(f"{path}: extends = {shown(parent)}: give the name of a file")
     return merge(read(path.parent / parent, (*seen, path)), tree)
+
+
+def text(path: Path) -> str:
+    """The text of a config file: UTF-8, with or without a byte order mark.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is no UTF-8.
+    """
+    return path.read_bytes().decode("utf-8-sig")
 
 
 def merge(lower: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,6 +146,23 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     for part in reversed(key.split(".")):
         value = {part: value}
     return value
+
+
+def type_of(key: str, tree: Mapping[str, Any]) -> Any:
+    """The type of a dotted key where the tree has chosen the members; None: there is no
+    such key."""
+    section, _, name = key.partition(".")
+    cls = _hints(Config).get(section)
+    if not name:
+        return cls
+    stated = tree.get(section)
+    table = stated if isinstance(stated, Mapping) else {}
+    if section in FAMILIES:
+        cls = _member(section, table.get("name", getattr(_DEFAULTS, section).name))
+    elif cls is TargetRecord:
+        cls = _section(cls, table)
+    known = isinstance(cls, type) and issubclass(cls, Record)
+    return _hints(cls).get(name) if known else None
 
 
 def build(tree: Mapping[str, Any], where: str = "config") -> Config:
@@ -218,7 +258,7 @@ def _values(
         if not (isinstance(hint, type) and issubclass(hint, Record)):
             values[key] = _typed(value, hint, label, fields.facts(known[key]).range)
         elif not isinstance(value, Mapping):
-            raise ValueError(f"{label} = {value!r}: write a table, [{label}]")
+            raise ValueError(f"{label} = {shown(value)}: write a table, [{label}]")
         elif key in FAMILIES and cls is Config:
             values[key] = record(_chosen(key, value), value, label)
         else:
@@ -236,23 +276,23 @@ def _section(hint: type[Record], table: Mapping[str, Any]) -> type[Record]:
 def _chosen(family: str, table: Mapping[str, Any]) -> type[Record]:
     """The record of the member that a family's table names, or of the default one."""
     name = table.get("name", getattr(_DEFAULTS, family).name)
+    fields.check_value(f"{family}.name", name, str)
     if "digest" in table and name not in FAMILIES[family]:
         raise ValueError(
             f"{family}.name = {name!r} is somebody's own and not registered in this "
             "process: register it in Python (ghostjax.own) before the config is read"
         )
-    return FAMILIES[family].record(_typed(name, str, f"{family}.name"))
+    return FAMILIES[family].record(name)
 
 
 def _typed(value: Any, hint: Any, label: str, limits: Range = NO_LIMITS) -> Any:
     """A value of TOML as a field holds it."""
-    if get_origin(hint) is not tuple:
-        fields.check_value(label, value, hint, limits)
-        return float(value) if hint is float else value
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"{label} = {value!r}: give a list")
-    element = get_args(hint)[0]
-    return tuple(_typed(v, element, f"{label}[{i}]") for i, v in enumerate(value))
+    if get_origin(hint) is tuple and isinstance(value, list):
+        value = tuple(value)
+    fields.check_value(label, value, hint, limits)
+    if get_origin(hint) is tuple and get_args(hint)[0] is float:
+        return tuple(map(float, value))
+    return float(value) if hint is float else value
 
 
 @contextmanager

@@ -8,11 +8,10 @@ damaged cache is noticed and named, and never silently made again.
 """
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
-from ghostjax import files
+from ghostjax import environ, files
 from ghostjax.data.catalog import DataError
 from ghostjax.data.dataset import Split, require
 
@@ -22,12 +21,15 @@ Splits = dict[str, Split]
 _LAYOUT = 1  # of the file; raise it when decoding changes
 
 
-def folder() -> Path:
-    """Where decoded data are kept."""
-    return Path(os.environ.get("GHOSTJAX_CACHE") or "~/.cache/ghostjax").expanduser()
+def folder() -> Path | None:
+    """Where decoded data are kept; None: there is no such place, and they are not."""
+    try:
+        return environ.cache()
+    except ValueError:
+        return None
 
 
-def path_for(name: str, prepared: Path, sources: list[Path]) -> Path:
+def path_for(name: str, prepared: Path, sources: list[Path]) -> Path | None:
     """The cache file for a prepared folder in the state its files are in now.
 
     Args:
@@ -45,9 +47,11 @@ def path_for(name: str, prepared: Path, sources: list[Path]) -> Path:
     return place(label, digest(str(prepared.resolve())), digest(*state))
 
 
-def place(label: str, where: str, what: str) -> Path:
-    """The cache file of a folder (by a digest of where it is) in a state (another)."""
-    return folder() / "data" / f"{label}-{where}-{what}.npz"
+def place(label: str, where: str, what: str) -> Path | None:
+    """The cache file of a folder (by a digest of where it is) in a state (another);
+    None: nothing is kept."""
+    home = folder()
+    return home and home / "data" / f"{label}-{where}-{what}.npz"
 
 
 def digest(*parts: Any) -> str:
@@ -57,18 +61,18 @@ def digest(*parts: Any) -> str:
 
 
 def read(
-    path: Path, classes: int, shape: tuple[int, ...] | None = None
+    path: Path | None, classes: int, shape: tuple[int, ...] | None = None
 ) -> Splits | None:
     """The splits in a cache file; None: there is none that could be read.
 
     Args:
-      path: of the file.
+      path: of the file; None: nothing is kept.
       classes, shape: what the splits are to have; see `dataset.require`.
 
     Raises:
       DataError: the file is damaged; it says so and tells to delete it.
     """
-    if not path.is_file():
+    if path is None or not path.is_file():
         return None
     try:
         arrays = files.read_npz(path)
@@ -88,11 +92,13 @@ def read(
     return splits
 
 
-def write(path: Path, splits: Splits) -> None:
+def write(path: Path | None, splits: Splits) -> None:
     """Keeps the splits, whole or not at all; without a word where that cannot be.
 
     Older states of the same folder are removed.
     """
+    if path is None:
+        return
     arrays = {}
     for name, split in splits.items():
         arrays[f"{name}_images"], arrays[f"{name}_labels"] = split
@@ -100,8 +106,9 @@ def write(path: Path, splits: Splits) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_npz(path, arrays)
         same_folder = path.name.rsplit("-", 1)[0]
-        for old in path.parent.glob(f"{same_folder}-*.npz"):
-            if old != path:
+        for old in path.parent.iterdir():
+            alike = old.name.rsplit("-", 1)[0] == same_folder
+            if alike and old.suffix == ".npz" and old != path:
                 old.unlink(missing_ok=True)
     except (OSError, files.FileError):  # no space, no permission: a convenience
         return

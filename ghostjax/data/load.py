@@ -4,12 +4,11 @@ Prepared data are looked for in `data_dir`, else in the environment's TFDS_DATA_
 else in ~/tensorflow_datasets, which is what tensorflow-datasets does.
 """
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ghostjax import registry
+from ghostjax import environ, registry
 from ghostjax.data import cache, prepared
 from ghostjax.data.catalog import DataError, Info
 from ghostjax.data.dataset import Dataset, Split, divided, require
@@ -18,6 +17,7 @@ from ghostjax.names import unknown
 
 __all__ = ["Available", "available", "info", "load", "prepare"]
 
+_USUAL = "~/tensorflow_datasets"
 _TEST_SHARE = 0.2  # of what TFDS has not divided
 _DIVIDED = {
     ("train", "test"): "",
@@ -126,7 +126,10 @@ def available(data_dir: str | Path | None = None) -> list[Available]:
     Those of `registry.DATASETS` come first, then whatever else TFDS has prepared and
     ghostjax can read.
     """
-    root = _root(data_dir)
+    try:
+        root = _root(data_dir)
+    except ValueError:  # of a user without a home: nothing is there
+        root = Path(_USUAL)
     known = dict(registry.DATASETS.items())
     for name in prepared.names(root):
         if name not in known:
@@ -218,8 +221,9 @@ def _loaded(name: str, known: Info) -> Dataset:
 
 
 def _root(data_dir: str | Path | None) -> Path:
-    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(data_dir or default).expanduser()
+    if data_dir:
+        return Path(data_dir).expanduser()
+    return environ.folder("TFDS_DATA_DIR", _USUAL)
 
 
 def _folder(name: str, known: Info, data_dir: str | Path | None) -> Path:

@@ -9,6 +9,7 @@ threads gain nothing on images this small).
 """
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,7 +51,7 @@ def names(root: Path) -> list[str]:
 
 def find(root: Path, name: str, version: str) -> Path | None:
     """The folder with the data set: this version, else the newest; None: none."""
-    folders = [path.parent for path in root.glob(f"{name}/*/dataset_info.json")]
+    folders = [path.parent for path in (root / name).glob("*/dataset_info.json")]
     exact = root / name / version
     return exact if exact in folders else max(folders, key=_number, default=None)
 
@@ -68,7 +69,7 @@ def shards(folder: Path) -> dict[str, list[Shard]]:
             split["name"]: list(_shards(folder, info, split))
             for split in info["splits"]
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise damaged(path, reason) from error
 
@@ -203,24 +204,32 @@ def class_names(folder: Path, info: Info) -> tuple[str, ...]:
 
 def _number(folder: Path) -> tuple[int, ...]:
     parts = folder.name.split(".")
-    return tuple(int(part) if part.isdigit() else -1 for part in parts)
+    return tuple(int(part) if part.isdecimal() else -1 for part in parts)
 
 
 def _shards(folder: Path, info: Any, split: Any) -> Iterator[Shard]:
-    """Shards named by the split's template."""
+    """Shards named by the split's template, of whose fields only those that TFDS knows
+    are replaced.
+
+    Raises:
+      ValueError: a name that is none of a file in the folder.
+    """
     default = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
     template = split.get("filepathTemplate") or default
     file_format = info.get("fileFormat") or "tfrecord"  # not written by old versions
     lengths = [int(length) for length in split["shardLengths"]]
     for index, count in enumerate(lengths):
-        name = template.format(
-            DATASET=info["name"],
-            SPLIT=split["name"],
-            FILEFORMAT=file_format,
-            SHARD_INDEX=f"{index:05d}",
-            NUM_SHARDS=f"{len(lengths):05d}",
-            SHARD_X_OF_Y=f"{index:05d}-of-{len(lengths):05d}",
-        )
+        fields = {
+            "DATASET": info["name"],
+            "SPLIT": split["name"],
+            "FILEFORMAT": file_format,
+            "SHARD_INDEX": f"{index:05d}",
+            "NUM_SHARDS": f"{len(lengths):05d}",
+            "SHARD_X_OF_Y": f"{index:05d}-of-{len(lengths):05d}",
+        }
+        name = re.sub(r"{(\w+)}", lambda x, f=fields: f.get(x[1], x[0]), template)
+        if not re.fullmatch(r"[\w.+-]+", name):
+            raise ValueError(f"{name!r} is no name of a shard")
         yield Shard(folder / name, count, file_format)
 
 

@@ -103,7 +103,7 @@ def arden(cut: Cut, record: Arden, context: Context) -> Defense:
     Args:
       cut: the network.
       record: shares, levels, weights and rates are traced; whether a bound is given is
-        not. An infinite bound bounds nothing.
+        not. The largest bound there is bounds nothing.
       context: not used.
 
     Returns:

@@ -1,10 +1,9 @@
 """The hyper-parameters of every defense. Imports no jax."""
 
 from dataclasses import dataclass
-from math import inf
 from typing import ClassVar, Literal
 
-from ghostjax.fields import static, switch, traced
+from ghostjax.fields import LARGEST, static, switch, traced
 from ghostjax.records import DefenseRecord, Schedule, Trained
 
 __all__ = [
@@ -131,7 +130,7 @@ class Arden(DefenseRecord, Trained):
     """mu: share of an image's values set to 0, drawn for each image."""
     scale: float = traced(5.0, least=0, neutral=0.0)
     """b of the Laplace noise, B / sigma; says something beside the features' size."""
-    bound: float = switch(0.0, least=0, neutral=inf)
+    bound: float = switch(0.0, least=0, neutral=LARGEST)
     """B, of the features' infinity norm; 0: its median over training images."""
     noise_layer: str = ""
     """Of the edge, behind which noise is added; empty: its last, the cut."""

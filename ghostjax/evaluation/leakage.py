@@ -433,7 +433,7 @@ def _trivial(train: Split, secret: jax.Array, targets: Targets) -> dict[str, Any
     return row
 
 
-def _compared(one: jax.Array, other: jax.Array) -> dict[str, np.ndarray]:
+def _compared(one: jax.Array | np.ndarray, other: jax.Array) -> dict[str, np.ndarray]:
     scores = jax.device_get(_scored(one, other))
     authors, defined = scores.pop("ssim7")
     return {**scores, "ssim7": np.where(defined, authors, np.nan)}

@@ -1,14 +1,14 @@
 """Experiments from Python: `ghostjax.run` and `ghostjax.sweep`."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import pyarrow
-from rich.console import Console
 
-from ghostjax import files, runtime
+from ghostjax import files, runtime, terminal
 from ghostjax.config import grid
 from ghostjax.config.named import locate
 from ghostjax.config.sections import Config, OwnTarget
@@ -16,10 +16,13 @@ from ghostjax.data import Dataset
 from ghostjax.experiments import comparison
 from ghostjax.experiments.plan import renamed
 from ghostjax.experiments.ways import Ways
-from ghostjax.names import unknown
+from ghostjax.names import require, unknown
 from ghostjax.own import EDGE, OwnDefense
 from ghostjax.records import AttackRecord, DefenseRecord, Member, StegoRecord
 from ghostjax.registry import FAMILIES
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["Members", "run", "sweep"]
 
@@ -80,7 +83,7 @@ def run(
     chosen = _replaced(_config(config), members)
     runtime.configure()
     outcome = comparison.with_reports(
-        [chosen], (), Path(output), Console(quiet=quiet), members.get("data")
+        [chosen], (), Path(output), _console(quiet), members.get("data")
     )
     return outcome.folders[0]
 
@@ -124,11 +127,17 @@ def sweep(
         plan = grid.load(locate(plan))
     replaced = [_replaced(member, members) for member in plan.members]
     plan = grid.changed(plan, replaced)
+    require("name of the sweep", plan.name)
     runtime.configure()
     data = members.get("data")
-    page = comparison.compare(plan, Path(output), Console(quiet=quiet), data, ways)
+    page = comparison.compare(plan, Path(output), _console(quiet), data, ways)
     rows = files.read_parquet(page.with_name("comparison.parquet"))
     return rows.replace_schema_metadata({"page": str(page)})
+
+
+def _console(quiet: bool) -> "Console":
+    """Where a run says how far it is, and which never ends it."""
+    return terminal.console(terminal.Stream(sys.stdout, lasting=True), quiet)
 
 
 def _config(config: Config | str | Path) -> Config:

@@ -1,19 +1,22 @@
 """A whole sweep: every member run, then all of them compared."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
+from ghostjax import files
 from ghostjax.config import grid
 from ghostjax.config.grid import Sweep
 from ghostjax.config.sections import Config
 from ghostjax.data import Dataset
 from ghostjax.evaluation.rows import Row
 from ghostjax.experiments import run
+from ghostjax.experiments.progress import say
 from ghostjax.experiments.ways import Outcome, Ways
 from ghostjax.fields import content_hash
-from ghostjax.report import comparison_page, tables, tradeoff
+from ghostjax.report import comparison_page, page, tables, tradeoff
 from ghostjax.report.folder import read_labels, read_row
 from ghostjax.report.replicates import cell, note, replicates
 from ghostjax.report.run_page import write_report
@@ -51,6 +54,8 @@ def compare(
 
     Raises:
       Failed: some members have failed; the others are compared.
+      files.Unwritable: the page cannot be written; where nobody may write there, as it
+        may be with what is finished, that is only printed.
     """
     keys = grid.telling(members)
     outcome = with_reports(members.members, keys, output, console, data, ways)
@@ -60,7 +65,9 @@ def compare(
     done = tuple(members.members[place] for place in outcome.places)
     members = members._replace(members=done, trees=())  # not built anew
     digest = content_hash(*(folder.name for folder in folders))[:8]
-    page = comparison_page.compare(folders, output / f"{members.name}-sweep-{digest}")
+    place = output / f"{members.name}-sweep-{digest}"
+    with _reading_on(console):
+        comparison_page.compare(folders, place)
     rows = [read_row(folder) for folder in folders]
     labels = read_labels(*folders)
     points = tradeoff.points(rows, comparison_page.varying(rows), labels)
@@ -68,9 +75,9 @@ def compare(
     shown = tradeoff.table(points) if rivals else results(members, rows)
     print_table(shown, console)
     if said := note(replicates(rows, comparison_page.varying(rows))):
-        console.print(said, highlight=False, markup=False, soft_wrap=True)
+        say(console, said)
     outcome.require_all()
-    return page
+    return place / "report.html"
 
 
 def with_reports(
@@ -93,14 +100,26 @@ def with_reports(
     """
 
     def reported(folder: Path) -> None:
-        if not (folder / "report.html").exists():
-            write_report(folder)
+        if not page.is_whole(folder / "report.html"):
+            with _reading_on(console):
+                write_report(folder)
 
     def title(config: Config) -> str:
         return grid.title(config, keys)
 
     telling = run.Telling(title, reported)
     return run.run(configs, output, console, telling, data, ways)
+
+
+@contextmanager
+def _reading_on(console: Console) -> Iterator[None]:
+    """A page that nobody may write is a line, since what it shows can be read."""
+    try:
+        yield
+    except files.Unwritable as error:
+        if not error.is_read_only:
+            raise
+        say(console, str(error))
 
 
 def results(members: Sweep, rows: Sequence[Row]) -> Table:
@@ -144,4 +163,4 @@ def print_table(table: Table, console: Console) -> None:
     for line in lines:
         cells = (cell.ljust(w) for cell, w in zip(line, widths, strict=True))
         text = "  ".join(cells).rstrip()
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)

@@ -25,6 +25,7 @@ PACKAGES = (
 )
 
 
+_PRECISION = "jax_default_matmul_precision"
 _NOTES = "environments.json"  # of a trained part
 
 
@@ -45,12 +46,13 @@ def _bits() -> dict[str, str]:
     this is equal."""
     import jax
 
+    from ghostjax import runtime
     from ghostjax.training import parallel
 
     return {
         "jaxlib": version("jaxlib"),
-        "device": parallel.about(),
-        "precision": str(jax.config.jax_default_matmul_precision),
+        "device": runtime.no_backend() or parallel.about(),
+        "precision": str(getattr(jax.config, _PRECISION)),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
     }
 

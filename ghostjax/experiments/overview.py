@@ -149,8 +149,7 @@ def _done(members: Sequence[Member], output: Path) -> list[bool]:
     """For each member whether its row is there."""
     there = _names(output)
     return [
-        one.folder in there and (output / one.folder / "row.parquet").exists()
-        for one in members
+        one.folder in there and state.has_row(output / one.folder) for one in members
     ]
 
 
@@ -168,7 +167,7 @@ class _There(NamedTuple):
         alone, groups = self.folder / part, self.groups.get(part, {})
         lines = []
         for name in sorted({*_names(alone), "", *groups}):
-            step = 0 if name.isdigit() else stacks.latest(alone / name)
+            step = 0 if stacks.is_step(name) else stacks.latest(alone / name)
             group = groups.get(name)
             title = name or part
             if group is not None and group.step > step:

@@ -22,12 +22,14 @@ from ghostjax.config.sections import Config, OwnTarget
 from ghostjax.evaluation.rows import Row, number
 from ghostjax.experiments import comparison
 from ghostjax.experiments.device import LIMITS, cost
+from ghostjax.experiments.progress import say
 from ghostjax.fields import content_hash
 from ghostjax.models import chain, zoo
 from ghostjax.models.layers import Normalize
 from ghostjax.report import charts, leaked, page
 from ghostjax.report.folder import read_row
 from ghostjax.report.leaked import ATTACKED
+from ghostjax.report.page import Chart
 from ghostjax.report.tables import Table
 
 __all__ = ["Choice", "cuts", "recommend", "walk"]
@@ -215,12 +217,14 @@ def _write(
     console: Console,
 ) -> Path:
     rows, attacks, chosen = walked
-    folder.mkdir(parents=True, exist_ok=True)
-    files.write_csv(folder / "partition.csv", pa.Table.from_pylist(list(rows)))
+    files.make_folder(folder)
+    content = files.csv_bytes(pa.Table.from_pylist(list(rows)))
+    files.write_sealed(folder, {"partition.csv": content})
     table = _table(rows, attacks)
     comparison.print_table(table, console)
-    console.print(chosen.words, highlight=False)
+    say(console, chosen.words)
     figure = charts.partition_chart(rows, attacks, limits.get("max_ssim"), chosen.cut)
+    chart = Chart("partition", "Cost and privacy", _CAPTION, figure)
     stated = ", ".join(f"{_option(name)} {limits[name]:g}" for name in limits)
     device = ", ".join(f"{key} {value:g}" for key, value in vars(base.device).items())
     subject = f"{base.data.name} · network {base.target.network} · {base.defense.name}"
@@ -228,7 +232,7 @@ def _write(
     body = [
         page.heading(f"Where to cut: {base.name}", subject),
         page.paragraph("verdict" if chosen.cut else "caution", chosen.words),
-        page.chart(figure, folder / "partition.png", "Cost and privacy", _CAPTION),
+        page.chart(folder, chart),
         page.table(table),
         page.table(Table("Assumed", ("", ""), assumed, _MODEL)),
     ]

@@ -9,7 +9,7 @@ import fcntl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from math import ceil
+from math import ceil, inf, nan
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -19,7 +19,7 @@ from rich.console import Console
 
 from ghostjax import files, interrupt
 from ghostjax.experiments import environment
-from ghostjax.experiments.progress import progress
+from ghostjax.experiments.progress import progress, say
 from ghostjax.experiments.state import holder
 from ghostjax.training import checkpoint, members, parallel, stacks
 from ghostjax.training.fit import (
@@ -65,6 +65,7 @@ def trainer(folder: Path, name: str, console: Console) -> Train:
         with lock(place, wait=True, console=console):
             done = checkpoint.latest(place)
             _announce(place.relative_to(folder.parent), title, done, steps, console)
+            files.tidy(folder)
             if done < steps:
                 environment.note(folder)
             began = time.monotonic()
@@ -72,6 +73,7 @@ def trainer(folder: Path, name: str, console: Console) -> Train:
 
                 def on_chunk(step: int, metrics: Mapping[str, Any]) -> None:
                     nonlocal began
+                    _require_there(place)
                     now = time.monotonic()
                     _spend(folder, now - began)
                     began = now
@@ -89,9 +91,15 @@ def trainer(folder: Path, name: str, console: Console) -> Train:
 
 def seconds(folder: Path) -> float:
     """Wall time spent on training the part, over all interrupted tries; of members that
-    were trained in step, each one's share."""
+    were trained in step, each one's share. NaN: it is not known any more."""
     spent = folder / "seconds"
-    return float(files.read_text(spent)) if spent.exists() else 0.0
+    if not spent.exists():
+        return 0.0
+    try:
+        known = float(files.read_text(spent))
+    except ValueError:  # a side file: what it says is lost, not the part
+        return nan
+    return known if 0 <= known < inf else nan
 
 
 class Way(NamedTuple):
@@ -131,7 +139,7 @@ def together(
             if "RESOURCE_EXHAUSTED" not in str(error) or len(places) == 1:
                 raise
         half = len(places) // 2
-        console.print(f"{name}: out of memory; going on with {half} members at once")
+        say(console, f"{name}: out of memory; going on with {half} members at once")
         return train(places[:half], trainings[:half]) + train(
             places[half:], trainings[half:]
         )
@@ -215,6 +223,8 @@ def _in_step(
 
         def on_chunk(step: int, metrics: Mapping[str, Any]) -> None:
             nonlocal began
+            for place in places.folders:
+                _require_there(place)
             now = time.monotonic()
             for folder in folders:
                 _spend(folder, (now - began) / len(folders))
@@ -238,15 +248,14 @@ def lock(folder: Path, *, wait: bool, console: Console) -> Iterator[None]:
 
     Raises:
       Busy: another process has it and `wait` is False.
-      ValueError: the folder cannot be made or written.
+      files.Unwritable: the folder cannot be made or written.
     """
+    files.make_folder(folder)
+    path = folder / "lock"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / "lock").open("a")  # what its holder wrote stays
+        handle = path.open("a", encoding="utf-8")  # what its holder wrote stays
     except OSError as error:
-        raise ValueError(
-            f"cannot write to {folder} ({error.strerror}): choose another --output"
-        ) from error
+        raise files.unwritable(path, error) from error
     with handle:
         if not _taken(handle):
             if not wait:
@@ -254,7 +263,7 @@ def lock(folder: Path, *, wait: bool, console: Console) -> Iterator[None]:
                     f"{folder} is in use by another ghostjax process: wait for it, or "
                     "give another --output"
                 )
-            console.print(f"waiting for another process that works on {folder.name}")
+            say(console, f"waiting for another process that works on {folder.name}")
             while not _taken(handle):  # flock itself would wait on through a Ctrl-C
                 interrupt.check()
                 time.sleep(_POLL)
@@ -262,6 +271,12 @@ def lock(folder: Path, *, wait: bool, console: Console) -> Iterator[None]:
         handle.write(holder())
         handle.flush()
         yield
+
+
+def _require_there(folder: Path) -> None:
+    """Refuses to go on in a folder that somebody has taken away, with its lock."""
+    if not (folder / "lock").exists():
+        raise files.Unwritable(f"{folder} was taken away while it was worked in")
 
 
 def _taken(handle: IO[str]) -> bool:
@@ -278,9 +293,9 @@ def _taken(handle: IO[str]) -> bool:
 
 def _announce(part: Path, name: str, done: int, steps: int, console: Console) -> None:
     if done == steps:
-        console.print(f"{name}  from the cache ({part})", highlight=False)
+        say(console, f"{name}  from the cache ({part})")
     elif done:
-        console.print(f"{name}  continues at step {done} of {steps}", highlight=False)
+        say(console, f"{name}  continues at step {done} of {steps}")
 
 
 def _spend(folder: Path, more: float) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees while something trains: a bar in a terminal, plain lines else."""
+"""What a person sees while something is run: lines, and a bar in a terminal."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -8,9 +8,21 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-__all__ = ["OnChunk", "progress"]
+__all__ = ["OnChunk", "progress", "say"]
 
 OnChunk = Callable[[int, Mapping[str, np.ndarray]], None]
+
+
+def say(console: Console, line: str) -> None:
+    """Prints a line as it is, whatever console it is: names and paths in it are the
+    user's, and no markup. It is wrapped by nobody but a terminal."""
+    console.print(
+        line,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=not console.is_terminal,
+    )
 
 
 @contextmanager
@@ -24,12 +36,13 @@ def progress(console: Console, part: str, total: int) -> Iterator[OnChunk]:
     """
     status = _status(total)
     if not console.is_terminal:
-        yield lambda done, metrics: console.print(
-            f"{part}  {done}/{total}  {status(done, metrics)}", highlight=False
+        yield lambda done, metrics: say(
+            console, f"{part}  {done}/{total}  {status(done, metrics)}"
         )
         return
-    columns = "{task.description}", BarColumn(), "{task.completed}/{task.total}"
-    with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as bar:
+    texts = "{task.description}", "{task.completed}/{task.total}", "{task.fields[note]}"
+    name, count, note = (TextColumn(text, markup=False) for text in texts)
+    with Progress(name, BarColumn(), count, note, console=console) as bar:
         task = bar.add_task(part, total=total, note="compiling")
         yield lambda done, metrics: bar.update(
             task, completed=done, note=status(done, metrics)

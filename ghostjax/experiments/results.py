@@ -32,7 +32,8 @@ class Outcome(NamedTuple):
 def write(
     folder: Path, outcome: Outcome, about: Mapping[str, Any], began: float
 ) -> None:
-    """Writes environment.json, metrics.jsonl, arrays.npz, row.csv and row.parquet.
+    """Writes environment.json, metrics.jsonl, arrays.npz, row.csv and row.parquet, and
+    their digests and that of config.toml.
 
     Args:
       folder: the run folder.
@@ -42,7 +43,7 @@ def write(
       began: `time.time()` when the run started.
 
     Raises:
-      FileError: the folder cannot be written.
+      files.Unwritable: the folder cannot be written.
     """
     description = {
         **environment.describe(),
@@ -50,19 +51,26 @@ def write(
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
         "seconds": round(time.time() - began, 1),
     }
-    files.write_json(folder / "environment.json", description)
     records = [r for part in outcome.metrics.items() for r in _records(*part)]
-    files.write_jsonl(folder / "metrics.jsonl", records)
-    files.write_npz(folder / "arrays.npz", outcome.arrays)
     said = {column.name: column.value for column in outcome.columns}
     labels = {
         column.name: Label(column.label, column.unit, column.budget)
         for column in outcome.columns
     }
     table = joined([{**outcome.row, **said}], labels)
-    files.write_csv(folder / "row.csv", table)
-    # The row comes last: with it the run counts as finished.
-    files.write_parquet(folder / "row.parquet", table)
+    contents = {
+        "environment.json": files.json_bytes(description),
+        "metrics.jsonl": files.jsonl_bytes(records),
+        "arrays.npz": files.npz_bytes(outcome.arrays),
+        "row.csv": files.csv_bytes(table),
+        # The row comes last: with it the run counts as finished.
+        "row.parquet": files.parquet_bytes(table),
+    }
+    config = folder / "config.toml"
+    if config.is_file():
+        contents = {config.name: config.read_bytes(), **contents}
+    (folder / "report.html").unlink(missing_ok=True)  # of an older row
+    files.write_sealed(folder, contents)
 
 
 def config_columns(config: Config) -> dict[str, Any]:

@@ -31,8 +31,10 @@ from ghostjax.experiments.plan import (
     lay_out,
     plan,
 )
+from ghostjax.experiments.progress import say
 from ghostjax.experiments.ways import Failure, Outcome, Ways
 from ghostjax.records import Trained
+from ghostjax.report.folder import faults
 from ghostjax.training import parallel
 from ghostjax.training.strategies import Strategy
 
@@ -79,6 +81,8 @@ def run(
 
     Raises:
       interrupt.Stopped: the user asked for it; the same call continues.
+      files.Unwritable: the disk is full, or the output cannot be written or is gone;
+        the same call continues once it can.
       ValueError: anything in a config that cannot be done, before a file is written;
         of a single experiment what it could not do, `fit.NonFiniteLoss` for one.
     """
@@ -147,9 +151,11 @@ class _Session:
         for place, one in enumerate(self._members):
             folder = self._output / one.folder
             if (folder / "row.parquet").exists():
-                self._say(f"already finished: {folder}")
-                self.finished(folder)
-                continue
+                if not (wrong := faults(folder)):
+                    self._say(f"already finished: {folder}")
+                    self.finished(folder)
+                    continue
+                self._say(f"made again: {wrong[0]}")
             before = self._notes[place] = state.read_error(folder)
             if before and not self.ways.retry_failed and len(self._members) > 1:
                 self._failures[place] = (
@@ -208,7 +214,8 @@ class _Session:
                         raise
                     busy.append(place)
                     continue
-                if (folder / "row.parquet").exists():  # meanwhile
+                row = folder / "row.parquet"
+                if row.exists() and not faults(folder):  # meanwhile
                     self.finished(folder)
                     continue
                 note = state.read_error(folder)
@@ -268,6 +275,8 @@ class _Session:
                 outcomes: Sequence[Any] = stages.learn(stage, works, way)
             else:
                 outcomes = _TOGETHER[stage](works)
+        except files.Unwritable:  # nobody's fault: the same command continues
+            raise
         except Exception as error:
             if len(tasks) > 1:
                 for task in tasks:
@@ -285,7 +294,7 @@ class _Session:
         for place, one in enumerate(self._members):
             if one.names.get(stage) == name and place not in self._failures:
                 folder = self._output / one.folder
-                folder.mkdir(parents=True, exist_ok=True)
+                files.make_folder(folder)
                 state.write_error(folder, stage, error)
                 self._failures[place] = error
         if len(self._members) == 1:
@@ -295,6 +304,8 @@ class _Session:
     def _noted(self, stage: str, places: Sequence[int]) -> Iterator[None]:
         try:
             yield
+        except files.Unwritable:
+            raise
         except Exception as error:
             for place in places:
                 self._fail(stage, self._members[place].names[stage], error)
@@ -341,7 +352,7 @@ class _Session:
         )
 
     def _say(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False)
+        say(self._console, line)
 
     def _outcome(self) -> Outcome:
         places = [k for k in range(len(self._members)) if k not in self._failures]

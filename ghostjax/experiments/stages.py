@@ -25,6 +25,7 @@ from ghostjax.experiments import attacker, environment, parts, results
 from ghostjax.experiments.build import Built
 from ghostjax.experiments.parts import Way, together
 from ghostjax.experiments.plan import LEARNED, Member
+from ghostjax.experiments.progress import say
 from ghostjax.fields import traced_half
 from ghostjax.models import chain
 from ghostjax.models.chain import Variables
@@ -218,11 +219,11 @@ def invert(works: Sequence[Work]) -> list[leakage.Leakage]:
     console, first = works[0].console, works[0].member
     targets = sum(len(subject.targets.labels) for subject in subjects)
     of = f" of {len(works)} members" if len(works) > 1 else ""
-    console.print(f"{first.config.attack.name}  {targets} images{of}", highlight=False)
+    say(console, f"{first.config.attack.name}  {targets} images{of}")
     return leakage.measure(
         subjects,
         first.dataset.train,
-        say=lambda line: console.print(line, highlight=False),
+        say=lambda line: say(console, line),
     )
 
 

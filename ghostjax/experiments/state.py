@@ -1,9 +1,9 @@
 """What a run's folder says of the run: done, running, failed, missing. No jax.
 
-A folder holds `row.parquet` once its run is done, a `lock` that a process holds as long
-as it works there, with one line of JSON about that process, and `error.json` where the
-run has failed. Nothing here waits, and only `write_error` and `clear_error` change
-anything.
+A folder holds `row.parquet` once its run is done (where a digest says what was written,
+that row), a `lock` that a process holds as long as it works there, with one line of
+JSON about that process, and `error.json` where the run has failed. Nothing here waits,
+and only `write_error` and `clear_error` change anything.
 """
 
 import fcntl
@@ -20,6 +20,7 @@ __all__ = [
     "Failure",
     "State",
     "clear_error",
+    "has_row",
     "holder",
     "read_error",
     "state_of",
@@ -53,13 +54,19 @@ def state_of(folder: Path) -> State:
     A run that was stopped is missing: the same command continues it. One that has
     failed and is tried again is running.
     """
-    if (folder / _ROW).exists():
+    if has_row(folder):
         return State("done")
     if _is_held(folder / _LOCK):
         return State("running", since=_since(folder / _LOCK))
     if (failure := read_error(folder)) is not None:
         return State("failed", failure=failure)
     return State("missing")
+
+
+def has_row(folder: Path) -> bool:
+    """Whether the folder's run has its row, and as it was written."""
+    path = folder / _ROW
+    return path.exists() and not files.damage(path)
 
 
 def write_error(folder: Path, stage: str, error: BaseException) -> None:
@@ -107,7 +114,7 @@ def _is_held(lock: Path) -> bool:
     The lock is taken for a moment, which `parts.lock` tries for longer than.
     """
     try:
-        with lock.open() as handle:
+        with lock.open("rb") as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -119,7 +126,7 @@ def _is_held(lock: Path) -> bool:
 def _since(lock: Path) -> str:
     """When the process that holds the lock took it; empty: it does not say."""
     try:
-        about: Any = json.loads(lock.read_text())
+        about: Any = files.read_json(lock)
         return str(about["since"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (files.FileError, TypeError, KeyError, IndexError):
         return ""

@@ -6,7 +6,7 @@ becomes one line each. Imports no jax.
 
 from collections.abc import Iterator, Sequence
 from itertools import cycle, product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,19 +15,11 @@ from matplotlib.figure import Figure
 from ghostjax.evaluation.intervals import Mean
 from ghostjax.evaluation.rows import Row
 from ghostjax.report import tables
+from ghostjax.report.page import Chart
 from ghostjax.report.panels import COLOURS, FAINT, finite, tidy, widen
 from ghostjax.report.replicates import DRAWS, Replicates, replicates
 
-__all__ = ["Chart", "charts", "curves", "gamma_chart", "partition_chart"]
-
-
-class Chart(NamedTuple):
-    """A figure with its words."""
-
-    name: str  # of its file
-    title: str
-    caption: str
-    figure: Figure
+__all__ = ["charts", "curves", "gamma_chart", "partition_chart"]
 
 
 def charts(rows: Sequence[Row], varying: Sequence[str]) -> list[Chart]:

@@ -11,7 +11,8 @@ from ghostjax import files
 from ghostjax.config.grid import differing
 from ghostjax.evaluation.rows import Row
 from ghostjax.report import charts, page, panels, tables, tradeoff
-from ghostjax.report.folder import joined, read_labels, read_row
+from ghostjax.report.folder import cautions, joined, read_labels, read_row
+from ghostjax.report.page import Chart
 from ghostjax.report.replicates import (
     DRAWS,
     Replicates,
@@ -20,7 +21,7 @@ from ghostjax.report.replicates import (
     note,
     replicates,
 )
-from ghostjax.report.run_page import columns, panel_name, words
+from ghostjax.report.run_page import columns, panel_name, tried, words
 from ghostjax.report.tables import Table
 
 __all__ = ["SETTINGS", "compare", "varying"]
@@ -53,42 +54,51 @@ def compare(folders: Sequence[Path], output: Path) -> Path:
     Args:
       folders: finished run folders.
       output: a folder, made if missing, that gets the two tables, report.html and
-        pictures/*.png, the charts that `charts.charts` finds fitting.
+        pictures/*.png, the charts that `charts.charts` finds fitting; and a list of
+        the tables' digests.
 
     Returns:
       The path of output/report.html.
 
     Raises:
-      ValueError: no folders, or one that is not finished.
+      ValueError: no folders, or one that is not finished, or whose row is not what was
+        written.
     """
     if not folders:
         raise ValueError("nothing to compare: give at least one finished run folder")
-    rows = [{"folder": str(folder), **read_row(folder)} for folder in folders]
+    rows = [{"folder": _shown(folder), **read_row(folder)} for folder in folders]
     labels = read_labels(*folders)
-    pictures = output / "pictures"
-    pictures.mkdir(parents=True, exist_ok=True)
+    pictures = files.make_folder(files.make_folder(output) / "pictures")
     table = joined(rows, labels)
-    files.write_parquet(output / "comparison.parquet", table)
-    files.write_csv(output / "comparison.csv", table)
+    contents = {
+        "comparison.csv": files.csv_bytes(table),
+        "comparison.parquet": files.parquet_bytes(table),
+    }
+    files.write_sealed(output, contents)
     keys = varying(rows)
     body = [page.heading(f"{len(rows)} runs compared", _shared(rows[0], keys))]
     shown = {tuple(str(row.get(key)) for key in (*keys, *DRAWS)) for row in rows}
     if len(shown) < len(rows):
         body.append(page.paragraph("caution", _ALIKE))
+    said = cautions(*folders)
+    body += [page.paragraph("caution", line) for line in said]
     body += _tradeoff(tradeoff.points(rows, keys, labels), pictures)
-    for chart in charts.charts(rows, keys):
-        path = pictures / f"{chart.name}.png"
-        body.append(page.chart(chart.figure, path, chart.title, chart.caption))
+    body += [page.chart(pictures, chart) for chart in charts.charts(rows, keys)]
     runs = replicates(rows, keys)
     if len(runs) < len(rows):
         body.append(page.table(_averaged(runs, keys)))
     body.append(page.table(_side_by_side(rows, keys)))
     for folder, row in list(zip(folders, rows, strict=True))[:_WITH_PICTURES]:
         body += [f"<h2>{html.escape(folder.name)}</h2>", *words(row)]
-        body += _small_panel(folder)
+        body += tried(_small_panel, folder, said)
     path = output / "report.html"
     files.write_text(path, page.page(f"{len(rows)} runs compared", body))
     return path
+
+
+def _shown(folder: Path) -> str:
+    """A folder's path; what of it is in no encoding is replaced."""
+    return str(folder).encode(errors="replace").decode()
 
 
 def varying(rows: Sequence[Row]) -> list[str]:
@@ -109,21 +119,22 @@ def _tradeoff(points: Sequence[tradeoff.Point], pictures: Path) -> list[str]:
     """Defenses side by side; nothing where there are no points."""
     if not points:
         return []
-    table, path = tradeoff.table(points), pictures / "tradeoff.png"
-    figure = tradeoff.figure(points)
-    body = [page.chart(figure, path, table.title, tradeoff.CAPTION), page.table(table)]
+    table, figure = tradeoff.table(points), tradeoff.figure(points)
+    shown = [Chart("tradeoff", table.title, tradeoff.CAPTION, figure)]
     if (budgets := tradeoff.budgets(points)) is not None:
-        path, title = pictures / "budgets.png", "Accuracy over each rival's budget"
-        body.append(page.chart(budgets, path, title, tradeoff.BUDGETS_CAPTION))
-    return body
+        title = "Accuracy over each rival's budget"
+        shown.append(Chart("budgets", title, tradeoff.BUDGETS_CAPTION, budgets))
+    first, *more = (page.chart(pictures, chart) for chart in shown)
+    return [first, page.table(table), *more]
 
 
 def _small_panel(folder: Path) -> list[str]:
     """Three rows of the panel; nothing is written."""
-    shown = columns(folder)
-    if not shown:
-        return []
-    panel = panels.png(panels.panel(shown, 3))
+    with files.reading(folder / "arrays.npz"):
+        shown = columns(folder)
+        if not shown:
+            return []
+        panel = panels.png(panels.panel(shown, 3))
     return [page.picture(panel, panel_name(shown), "", "wide")]
 
 

@@ -1,7 +1,12 @@
-"""What a finished run folder holds, read back; rows as tables. Imports no jax."""
+"""What a finished run folder holds, read back; rows as tables. Imports no jax.
+
+Numbers are read from files whose digests `files.SUMS` beside them states. Runs from
+before there were digests have no such list, and are read with a caution.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pyarrow as pa
@@ -9,20 +14,70 @@ import pyarrow as pa
 from ghostjax import files
 from ghostjax.evaluation.rows import Label, Labels, Row
 
-__all__ = ["joined", "read_labels", "read_row"]
+__all__ = ["KEPT", "cautions", "faults", "joined", "read_labels", "read_row"]
+
+_ROW = "row.parquet"
+KEPT = (
+    "config.toml", "environment.json", "metrics.jsonl", "arrays.npz", "row.csv", _ROW,
+)  # fmt: skip
+"""The files that a finished run leaves, in the order in which they are written."""
+
+
+def faults(folder: Path) -> list[str]:
+    """What is wrong with the files of a run that has a row, a line each that names the
+    file; empty: they are what was written, as far as that is known.
+
+    Raises:
+      files.FileError: the system does not let one be read.
+    """
+    try:
+        listed = files.sums(folder)
+        if not listed:
+            read_row(folder)
+    except ValueError as error:
+        if isinstance(error, files.FileError) and error.is_systems:
+            raise
+        return [str(error)]
+    if listed and _ROW not in listed:
+        return [f"{folder / files.SUMS} is damaged: it does not name {_ROW}"]
+    lines = (_fault(folder / name) for name in listed)
+    return [line for line in lines if line]
+
+
+def _fault(path: Path) -> str:
+    """Why a file that the list names is not what was written; empty: it is."""
+    return files.damage(path) if path.is_file() else f"{path} is missing"
+
+
+def cautions(*folders: Path) -> list[str]:
+    """What readers of finished runs are to know of their files: the faults, what is
+    missing, and which runs have no digests by which a damage would be noticed."""
+    lines, bare = [], []
+    for folder in folders:
+        lines += faults(folder)
+        if not (folder / files.SUMS).is_file():
+            bare.append(str(folder))
+            gone = (folder / name for name in KEPT if not (folder / name).is_file())
+            lines += [f"{path} is missing" for path in gone]
+    if bare:
+        more = f" and {len(bare) - 3} more" if len(bare) > 3 else ""
+        lines.append(
+            f"no {files.SUMS} in {', '.join(bare[:3])}{more}: a damage to what the "
+            "numbers are read from would not be noticed"
+        )
+    return list(dict.fromkeys(lines))
 
 
 def read_row(folder: Path) -> dict[str, Any]:
     """The result row of a finished run.
 
     Raises:
-      ValueError: no row (the run is not finished), or a damaged one.
+      ValueError: no row (the run is not finished), or one that is not what was written;
+        the line says which file, and how it is made again.
     """
     rows = _read(folder).to_pylist()
     if len(rows) != 1:
-        raise ValueError(
-            f"{folder / 'row.parquet'} has {len(rows)} rows: a run's has 1"
-        )
+        raise ValueError(f"{folder / _ROW} has {len(rows)} rows: a run's has 1")
     return rows[0]
 
 
@@ -64,13 +119,17 @@ def joined(rows: Sequence[Row], labels: Labels) -> pa.Table:
 
 
 def _read(folder: Path) -> pa.Table:
-    path = folder / "row.parquet"
+    path, config = folder / _ROW, folder / "config.toml"
+    command = f"ghostjax run {quote(str(config))} --output {quote(str(folder.parent))}"
     if path.is_file():
-        return files.read_parquet(path)
-    config = folder / "config.toml"
+        try:
+            return files.read_parquet(path)
+        except files.FileError as error:
+            if error.is_systems:
+                raise
+            raise files.FileError(f"{error}; {command} makes it again") from error
     if not config.is_file():
-        raise ValueError(f"{folder} is not a run folder: it has no row.parquet")
+        raise ValueError(f"{folder} is not a run folder: it has no {_ROW}")
     raise ValueError(
-        f"{folder} has no row.parquet: the run is not finished; "
-        f"finish it with: ghostjax run {config} --output {folder.parent}"
+        f"{folder} has no {_ROW}: the run is not finished; finish it with: {command}"
     )

@@ -1,21 +1,72 @@
 """Pieces of a self-contained HTML page, as strings; text is escaped. Imports no jax."""
 
 import html
+import re
+import warnings
 from base64 import b64encode
 from collections.abc import Sequence
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
+import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatterMathtext
 
 from ghostjax import files
 from ghostjax.report.tables import Table
 
-__all__ = ["chart", "drawn", "heading", "page", "paragraph", "picture", "table"]
+__all__ = [
+    "Chart",
+    "chart",
+    "drawn",
+    "heading",
+    "is_whole",
+    "page",
+    "paragraph",
+    "picture",
+    "table",
+]
+
+_LONGEST = 80  # characters of a file's name
+
+
+class Chart(NamedTuple):
+    """A figure with its words."""
+
+    name: str  # of its file, once it is reduced to what a name may have
+    title: str
+    caption: str
+    figure: Figure
 
 
 def page(title: str, body: Sequence[str]) -> str:
-    """The whole page; it refers to nothing outside itself."""
+    """The whole page; it refers to nothing outside itself, and ends with a digest of
+    all that stands before, for `is_whole`."""
+    text = _page(title, body)
+    return f"{text}{_seal(text.encode(errors='backslashreplace'))}"
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a page is there as it was written."""
+    try:
+        text, mark, digest = files.read_bytes(path).rpartition(_MARK)
+    except files.FileError:
+        return False
+    return mark + digest == _seal(text).encode()
+
+
+_MARK = b"<!-- sha256 "
+
+
+def _seal(text: bytes) -> str:
+    return f"{_MARK.decode()}{sha256(text).hexdigest()} -->\n"
+
+
+def _page(title: str, body: Sequence[str]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -54,17 +105,33 @@ def table(shown: Table) -> str:
     )
 
 
-def chart(figure: Figure, path: Path, name: str, caption: str) -> str:
-    """A chart as HTML, also saved as a PNG at `path`."""
-    png = drawn(figure)
-    files.write_bytes(path, png)
-    return picture(png, name, caption)
+def chart(folder: Path, shown: Chart) -> str:
+    """A chart as HTML, also saved as a PNG in `folder`.
+
+    Its name may be that of a column of anybody's: in the file's name all but letters,
+    digits, - and _ is _.
+    """
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", shown.name)[:_LONGEST] or "_"
+    png = drawn(shown.figure)
+    files.write_bytes(folder / f"{name}.png", png)
+    return picture(png, shown.title, shown.caption)
 
 
 def drawn(figure: Figure) -> bytes:
-    """A chart as the content of a PNG file."""
+    """A chart as the content of a PNG file; no label of it is mathtext or TeX."""
+    powers = set[Artist]()  # 10⁻², which the axis writes itself
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            labels = axis.get_ticklabels(which="both")  # which makes them
+            if isinstance(axis.get_major_formatter(), LogFormatterMathtext):
+                powers.update(labels)
+    for text in figure.findobj(Text):
+        text.set(parse_math=text in powers, usetex=False)
     png = BytesIO()
-    figure.savefig(png, dpi=160, format="png")
+    with matplotlib.rc_context({"text.usetex": False}), warnings.catch_warnings():
+        # A letter that the font has not is shown as a box.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(png, dpi=160, format="png")
     return png.getvalue()
 
 

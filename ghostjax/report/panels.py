@@ -9,6 +9,7 @@ without pyplot. Imports no jax.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from itertools import cycle
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -249,7 +250,10 @@ def widen(ax: Axes, axis: Literal["x", "y"], score: str) -> None:
 def finite(value: Any) -> bool:
     """Whether a value is a finite number."""
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return number and bool(np.isfinite(value))
+    try:
+        return number and isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 def _sent(arrays: Mapping[str, np.ndarray], bits: int | None) -> Iterator[Column]:

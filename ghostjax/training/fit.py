@@ -309,9 +309,12 @@ def fit_resumable(
     while done < steps:
         interrupt.check()
         some = min(pace.steps, steps - done)
-        state, metrics = loop.run(
-            step, state, some, *constants, start=done, scanned=scanned, whole=False
-        )
+        try:
+            state, metrics = loop.run(
+                step, state, some, *constants, start=done, scanned=scanned
+            )
+        except loop.Halted as halted:
+            state, metrics = halted.ended
         some = len(metrics["loss"])
         pace.done(some)
         saved = jax.device_get({"state": state, "metrics": longer(history, metrics)})

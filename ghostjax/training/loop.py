@@ -19,7 +19,7 @@ from jax import lax
 from ghostjax import interrupt, runtime
 from ghostjax.training import parallel
 
-__all__ = ["Carry", "Step", "run", "run_spread"]
+__all__ = ["Carry", "Halted", "Step", "run", "run_spread"]
 
 Carry = TypeVar("Carry")
 Step = Callable[..., tuple[Any, Any]]
@@ -32,7 +32,6 @@ def run(
     *constants: Any,
     start: int = 0,
     scanned: bool | None = None,
-    whole: bool = True,
 ) -> tuple[Carry, Any]:
     """Runs `carry, out = step(carry, index, *constants)` for `steps` indices.
 
@@ -44,14 +43,12 @@ def run(
       start: the first index; a resumed run passes the steps already done.
       scanned: one compiled scan (True) or a Python loop of jitted steps (False); by
         default the scan everywhere but on CPU. Inside jit or pmap pass True.
-      whole: where the user asks to stop (`interrupt`), raise; False: return the steps
-        that are done, one at least. A scan always ends.
 
     Returns:
       The last carry and the outputs stacked along a leading axis [steps, ...].
 
     Raises:
-      interrupt.Stopped: between two steps.
+      Halted: between two steps, where the user asks for it; a scan always ends.
     """
     scanned = not runtime.on_cpu() if scanned is None else scanned
     held = _Held(step)
@@ -63,24 +60,33 @@ def run(
         return together(held, steps, _copied(carry), jnp.int32(start), constants)
     carry = _copied(carry)
     one, outputs = _stepped_anew if traced else _stepped, []
-    stepping = _Stepping(whole)
+    stepping = _Stepping()
     for index in range(start, start + steps):
         carry, out = one(held, carry, index, constants)
         outputs.append(out)
         if not traced and stepping.ends(outputs):
-            break
+            raise Halted((carry, jax.tree.map(_stack, *outputs)))
     return carry, jax.tree.map(_traced_stack if traced else _stack, *outputs)
 
 
-class _Stepping:
-    """What is looked at between steps on the host.
+class Halted(interrupt.Stopped):
+    """A loop that was stopped between two steps.
 
     Args:
-      whole: as for `run`.
+      ended: (carry, outputs) of the steps that are done, one at least, as the loop
+        would have returned them.
     """
 
-    def __init__(self, whole: bool):
-        self._whole, self._began = whole, time.monotonic()
+    def __init__(self, ended: tuple[Any, Any]):
+        super().__init__(interrupt.received())
+        self.ended = ended
+
+
+class _Stepping:
+    """What is looked at between steps on the host."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
 
     def ends(self, outputs: list[Any]) -> bool:
         """Whether the last of these is to be the last.
@@ -94,8 +100,6 @@ class _Stepping:
         if not interrupt.asked():
             return False
         jax.block_until_ready(outputs[-1])
-        if self._whole:
-            interrupt.check()
         return True
 
 
@@ -108,7 +112,6 @@ def run_spread(
     carry: Carry,
     indices: range,
     *constants: Any,
-    whole: bool = True,
 ) -> tuple[Carry, Any]:
     """`run` on several devices, each of which has its own part.
 
@@ -118,13 +121,12 @@ def run_spread(
       carry: leaves [devices, ...], from `parallel.spread`.
       indices: consecutive ones.
       constants: leaves [devices, ...], of `parallel.spread` or `parallel.replicate`.
-      whole: as for `run`.
 
     Returns:
       The last carry, [devices, ...], and outputs [steps, devices, ...], on the host.
 
     Raises:
-      interrupt.Stopped: as `run`.
+      Halted: as `run`.
     """
     held = _Held(step)
     axes = 0, None, 0
@@ -133,12 +135,12 @@ def run_spread(
         carry, out = together(carry, np.int32(indices.start), constants)
         return carry, jax.tree.map(lambda x: np.asarray(x).swapaxes(0, 1), out)
     one, outputs = parallel.mapped(_One(held), axes, devices), []
-    stepping = _Stepping(whole)
+    stepping = _Stepping()
     for index in indices:
         carry, out = one(carry, np.int32(index), constants)
         outputs.append(out)
         if stepping.ends(outputs):
-            break
+            raise Halted((carry, jax.tree.map(_stacked, *outputs)))
     return carry, jax.tree.map(_stacked, *outputs)
 
 

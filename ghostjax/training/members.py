@@ -327,21 +327,13 @@ class _Group:
     def _run(self, some: int) -> tuple[Any, dict[str, Any]]:
         devices, begin = self._devices, self.done
         if not devices:
-            state, metrics = loop.run(
-                self._step,
-                self._state,
-                some,
-                *self._constants,
-                start=begin,
-                whole=False,
-            )
+            arguments = self._step, self._state, some, *self._constants
+            state, metrics = _begun(loop.run, *arguments, start=begin)
             return state, dict(metrics)
-        parts, indices = (
-            parallel.spread(self._state, devices),
-            range(begin, begin + some),
-        )
-        state, metrics = loop.run_spread(
-            devices, self._step, parts, indices, *self._constants, whole=False
+        parts = parallel.spread(self._state, devices)
+        indices = range(begin, begin + some)
+        state, metrics = _begun(
+            loop.run_spread, devices, self._step, parts, indices, *self._constants
         )
         joined = parallel.join(metrics, self._count, axis=1)
         return parallel.join(state, self._count), joined
@@ -394,6 +386,14 @@ class _Group:
             require_finite(losses, done, training, folder)
         except NonFiniteLoss as error:
             self._failed[place] = done, error
+
+
+def _begun(run: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """What a loop gives, or has of it when the user stops it."""
+    try:
+        return run(*arguments, **named)
+    except loop.Halted as halted:
+        return halted.ended
 
 
 @jax.jit  # one program for all leaves

@@ -20,6 +20,7 @@ __all__ = [
     "Stack",
     "begin",
     "furthest",
+    "is_step",
     "latest",
     "listed",
     "names",
@@ -54,20 +55,24 @@ def place(together: Path, members: Sequence[str]) -> Path:
 
 def begin(folder: Path, members: Sequence[str]) -> None:
     """Makes a group's folder and names its members there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     files.write_json(folder / _MEMBERS, list(members))
 
 
 def listed(together: Path) -> Iterator[Stack]:
-    """The groups that have a folder, whoever's; another process may take any away."""
+    """The groups that have a folder, whoever's; another process may take any away.
+
+    One whose list of members is damaged is passed over: its name, a digest of them,
+    tells nobody but who has the same members (`furthest`).
+    """
     for path in sorted(together.glob(f"*/{_MEMBERS}")):
         try:
-            members = list(files.read_json(path))
+            members = files.read_json(path)
         except files.FileError:
-            if path.exists():
-                raise
             continue
-        yield Stack(folder=path.parent, members=members, step=latest(path.parent))
+        good = isinstance(members, list) and all(isinstance(x, str) for x in members)
+        if good and place(together, members) == path.parent:
+            yield Stack(folder=path.parent, members=members, step=latest(path.parent))
 
 
 def latest(folder: Path) -> int:
@@ -79,15 +84,23 @@ def latest(folder: Path) -> int:
 def steps(folder: Path) -> list[int]:
     """All of them; none where there is no such folder."""
     try:
-        return [int(name) for name in os.listdir(folder) if name.isdigit()]
+        return [int(name) for name in os.listdir(folder) if is_step(name)]
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def is_step(name: str) -> bool:
+    """Whether a folder of this name is a checkpoint, whose step its name is."""
+    return name.isascii() and name.isdigit() and str(int(name)) == name
 
 
 def furthest(together: Path, members: Collection[str]) -> Stack | None:
     """The group that is furthest of those that have all the members and a
     checkpoint; None: there is none."""
-    having = [x for x in listed(together) if x.step and {*members} <= {*x.members}]
+    groups = {group.folder: group for group in listed(together)}
+    if members and (folder := place(together, list(members))) not in groups:
+        groups[folder] = Stack(folder, list(members), latest(folder))
+    having = [x for x in groups.values() if x.step and {*members} <= {*x.members}]
     return max(having, key=lambda stack: stack.step, default=None)
 
 

@@ -50,7 +50,7 @@ def seeds_of(sweep):
 @pytest.mark.parametrize("road", ROADS)
 def test_every_seed_follows(road, tmp_path):
     axes, words = ROADS[road]
-    sweep = cli.override_all(load(tmp_path, axes), words)
+    sweep = config.override_all(load(tmp_path, axes), words)
     assert seeds_of(sweep) == [(4, 4, 4), (5, 5, 5)]
     assert {*KEYS} <= {*sweep.keys} and grid.telling(sweep) == ("seed",)
     assert tuple(map(config.build, sweep.trees)) == sweep.members
@@ -58,10 +58,10 @@ def test_every_seed_follows(road, tmp_path):
 
 def test_members_without_the_axis_keep_their_seeds(tmp_path):
     sweep = load(tmp_path, '[[variants]]\nseeds = 4\n[[variants]]\nlabel = "b"')
-    sweep = cli.override_all(sweep, ["--stego.name", "nns"])
+    sweep = config.override_all(sweep, ["--stego.name", "nns"])
     assert seeds_of(sweep) == [(4, 4, 4), (0, 9, 0)]
     sweep = load(tmp_path, "seed = [4, 5]")
-    sweep = cli.override_all(sweep, ["--stego.name", "nns", "--stego.seed=7"])
+    sweep = config.override_all(sweep, ["--stego.name", "nns", "--stego.seed=7"])
     assert seeds_of(sweep) == [(4, 9, 7), (5, 9, 7)]
 
 

@@ -235,7 +235,7 @@ def by_words(parent, statement, folder):
         for key, value in table.items()
         for word in (f"--{family}.{key.replace('_', '-')}", str(value))
     ]
-    (member,) = cli.override_all(grid.load(folder / "parent.toml"), words).members
+    (member,) = config.override_all(grid.load(folder / "parent.toml"), words).members
     return member
 
 
@@ -260,6 +260,40 @@ def test_a_statement_means_the_same_wherever_it_stands(family, name, stated, tmp
         assert getattr(wanted, family) == members.record(name)()
     for road in (by_child, by_variant, by_axis, by_words):
         assert road(parent, statement, tmp_path) == wanted, road.__name__
+
+
+@pytest.mark.parametrize("road", ["child", "variant", "axis", "words"])
+@pytest.mark.parametrize("family", registry.FAMILIES)
+def test_naming_the_member_that_is_meant_changes_nothing(family, road, tmp_path):
+    default = getattr(Config(), family)
+    below = others(type(default))
+    below.pop("pairs", None)
+    statement = {family: {"name": default.name}}
+    roads = {"child": by_child, "variant": by_variant, "axis": by_axis}
+    for parent in ({family: below}, {family: {"name": default.name, **below}}):
+        wanted = config.build(parent)
+        laid = roads.get(road, by_words)(parent, statement, tmp_path)
+        assert laid == wanted
+        for key, value in below.items():
+            assert getattr(getattr(laid, family), key) == value
+    for key in list(below)[-1:]:  # in any order beside another key
+        statement = {family: {key: below[key], "name": default.name}}
+        assert config.build(config.merge(parent, statement)) == wanted
+
+
+@pytest.mark.parametrize("member", ["rmle", "shadow"])
+def test_of_words_that_are_stated_twice_the_last_count(member):
+    first, last = ["--attack.preset", "authors"], ["--attack.preset=adam"]
+    name = [f"--attack.name={member}"]
+    wanted = config.build({"attack": {"name": member, "preset": "adam"}})
+    for words in (
+        [*name, *first, *last],
+        [*first, *name, *last],
+        [*first, *last, *name],
+    ):
+        assert config.build(config.override({}, words)) == wanted
+    twice = ["--attack.name", "direct", *name, *last]
+    assert config.build(config.override({}, twice)) == wanted
 
 
 def test_another_attack_starts_from_its_own_defaults(tmp_path):
@@ -308,7 +342,7 @@ def test_a_registered_member_loads_dumps_and_has_keys(tmp_path, capsys):
     loaded = config.load(path)
     assert loaded.defense == Quantise(cut="conv1", step=2.0, offsets=(1.0, 0.5))
     assert config.build(tomllib.loads(config.to_toml(loaded))) == loaded
-    tree = cli.override(config.read(path), ["--defense.step", "4"])
+    tree = config.override(config.read(path), ["--defense.step", "4"])
     assert config.build(tree).defense == replace(loaded.defense, step=4.0)
     with pytest.raises(SystemExit) as stop:
         cli.main(["run", str(path), "--help-keys"])

@@ -335,6 +335,32 @@ def test_damaged_dataset_info_is_named(tmp_path):
         data.load("mnist", data_dir=root)
 
 
+@pytest.mark.parametrize(
+    "template",
+    ["{0}", "{}", "{", "{DATASET.x}", "{DATASET!r}", "../../{DATASET}", "/etc/{SPLIT}",
+     "a/{SPLIT}", 3, ["a"], "{SPLIT:>9}", "a\nb"],
+)  # fmt: skip
+def test_a_template_is_no_format_and_no_path(tmp_path, template):
+    root, _ = write_prepared(tmp_path)
+    path = root / "mnist" / "3.0.1" / "dataset_info.json"
+    info = json.loads(path.read_text())
+    for split in info["splits"]:
+        split["filepathTemplate"] = template
+    path.write_text(json.dumps(info))
+    status = {s.name: s.status for s in data.available(root)}["mnist"]
+    assert status.startswith("damaged: ") and str(path) in status
+    assert_named(path, root, "is damaged")
+
+
+@pytest.mark.parametrize("name", ["a[x]b", "*", "{0}", "%41", "ünï日", "sp ace"])
+def test_a_folder_of_data_is_never_a_pattern(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("GHOSTJAX_CACHE", str(tmp_path / name / "cache"))
+    root, content = write_prepared(tmp_path / name, version=f"9.{name}")
+    for _ in range(2):  # decoded, then from the cache
+        assert_holds(data.load("mnist", data_dir=root), content)
+    assert len(list((tmp_path / name / "cache" / "data").iterdir())) == 1
+
+
 def assert_named(path, root, reason):
     with pytest.raises(data.DataError) as error:
         data.load("mnist", data_dir=root)

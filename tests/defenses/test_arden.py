@@ -23,7 +23,7 @@ from ghostjax.defenses.arden import (
     nullify,
 )
 from ghostjax.defenses.records import Arden, Plain
-from ghostjax.fields import traced_half
+from ghostjax.fields import LARGEST, traced_half
 from ghostjax.models import chain
 from ghostjax.models.layers import BatchNorm, Dense, Relu
 from ghostjax.training.fit import drive, start
@@ -160,7 +160,7 @@ def test_without_nullification_noise_and_bound_it_is_plain_to_the_bit(task):
     logits = answered(undefended, halves, features)
     for layer in ("", "conv1"):
         defense, params, _ = fitted(
-            task, noise_layer=layer, nullified=0.0, scale=0.0, bound=NONE
+            task, noise_layer=layer, nullified=0.0, scale=0.0, bound=LARGEST
         )
         np.testing.assert_array_equal(sent(defense, params, images), features)
         np.testing.assert_array_equal(answered(defense, params, features), logits)
@@ -229,7 +229,7 @@ def test_the_defense_nullifies_the_stated_share_of_what_it_sends():
     edge, cloud = (("ReLU0", Relu()),), (("fc", Dense(2)),)  # what is sent is the image
     images, cut = np.full((4, *SHAPE), 200, np.uint8), Cut(edge, cloud, SHAPE)
     task = task_of(cut, {}, images, [0, 0, 1, 1], (1,))
-    defense, params, _ = fitted(task, cut=cut, nullified=0.1, scale=0.0, bound=NONE)
+    defense, params, _ = fitted(task, cut=cut, nullified=0.1, scale=0.0, bound=LARGEST)
     features = sent(defense, params, pictures(task))
     assert set((features.reshape(4, -1) == 0).sum(1)) == {ceil(0.1 * 14 * 14)}
 

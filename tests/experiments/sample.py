@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ghostjax import registry
+from ghostjax.evaluation import answers
 from ghostjax.report import panels
 
 PACKAGE = Path(__file__).parents[1] / "package"
@@ -48,13 +49,15 @@ def module(name):
 
 @contextmanager
 def registered():
-    """Inside, this process knows the network and the data set by name."""
+    """Inside, this process knows the network and the data set by name, and asks about
+    the test images in one batch that holds no others."""
     rows = {"NETWORKS": {"small": module("network").SMALL}}
     rows["DATASETS"] = {"patterns": module("pictures").INFO}
     with pytest.MonkeyPatch.context() as patch:
         for name, added in rows.items():
             table = getattr(registry, name)
             patch.setattr(table, "_rows", {**dict(table), **added})
+        patch.setattr(answers, "BATCH", 100)
         yield
 
 

@@ -8,12 +8,16 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from math import isnan
 
 import pytest
 from rich.console import Console
 
-from ghostjax.experiments import parts, state
+from ghostjax import files
+from ghostjax.experiments import comparison, parts, state
+from ghostjax.experiments.progress import progress, say
 from ghostjax.experiments.state import Failure, State, state_of
+from ghostjax.report.tables import Table
 
 CONSOLE = Console(quiet=True)
 HOLD = """
@@ -133,3 +137,69 @@ def test_a_damaged_note_is_a_failure_that_says_so(tmp_path):
     (tmp_path / "error.json").write_text("{")
     failure = state_of(tmp_path).failure
     assert failure.kind == "FileError" and "cannot be read" in failure.error
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\xff", b"nan", b"-1", b"1e999", None])
+def test_a_damaged_time_is_unknown_and_blocks_nothing(tmp_path, content):
+    assert parts.seconds(tmp_path) == 0
+    parts._spend(tmp_path, 1.5)
+    parts._spend(tmp_path, 2)
+    assert parts.seconds(tmp_path) == 3.5
+    (tmp_path / "seconds").write_bytes(b"[" * 100_000 if content is None else content)
+    assert isnan(parts.seconds(tmp_path))
+    parts._spend(tmp_path, 1)
+    assert isnan(parts.seconds(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"3", b"[]", b"{}", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("name", ["lock", "error.json"])
+def test_a_damaged_note_is_no_traceback(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    if name == "lock":
+        with (tmp_path / name).open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            assert state_of(tmp_path) == State("running", since="")
+    else:
+        assert state_of(tmp_path).word == "failed"
+
+
+def test_a_folder_that_is_taken_away_is_named(tmp_path):
+    folder = tmp_path / "part"
+    with parts.lock(folder, wait=False, console=CONSOLE):
+        parts._require_there(folder)
+        (folder / "lock").unlink()
+        with pytest.raises(files.Unwritable, match="part was taken away"):
+            parts._require_there(folder)
+
+
+def test_a_row_that_is_damaged_is_no_row(tmp_path):
+    files.write_sealed(tmp_path, {"row.parquet": b"row"})
+    assert state_of(tmp_path) == State("done")
+    (tmp_path / "row.parquet").write_bytes(b"roe")
+    assert state_of(tmp_path) == State("missing")
+
+
+NAMES = [
+    "[/b]",
+    "[bold]x",
+    "[red]",
+    "[link=a]b[/link]",
+    ":smile:",
+    "a\\[b]",
+    "[]",
+    "[1]",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_name_is_markup(name, terminal):
+    """Whatever console the caller gives."""
+    console = Console(record=True, width=200, force_terminal=terminal, markup=True)
+    say(console, f"said {name}")
+    with progress(console, name, 10) as show:
+        show(10, {"loss": [1.0]})
+    table = Table("title", [name, "b"], [["a", name]])
+    comparison.print_table(table, console)
+    text = console.export_text()
+    assert f"said {name}\n" in text and text.count(name) >= 3

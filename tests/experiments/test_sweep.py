@@ -1,7 +1,9 @@
 """Sweeps: which experiments a file stands for, in which order; running and resuming."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 import sample
 from rich.console import Console
 
-from ghostjax import config, fields, registry, runtime
+from ghostjax import config, fields, files, registry, runtime
 from ghostjax.attacks.records import Inverse, Rmle
 from ghostjax.config import grid
 from ghostjax.defenses.records import Plain
@@ -20,7 +22,8 @@ from ghostjax.evaluation import accuracy, columns
 from ghostjax.experiments import comparison, run
 from ghostjax.fields import content_hash
 from ghostjax.records import DefenseRecord
-from ghostjax.report.folder import read_row
+from ghostjax.report import page
+from ghostjax.report.folder import faults, read_row
 
 TESTS = Path(__file__).parents[1]
 BASE = """
@@ -329,7 +332,7 @@ REFUSED = {
     "no variants": ("variants = []", "write .*variants"),
     "variants in one table": ("[variants]\nseed = 1", "write .*variants"),
     "unknown variant key": ("[[variants]]\nsed = 1", "did you mean 'seed'"),
-    "label": ('[[variants]]\nlabel = "a/b"', "label = 'a/b': letters"),
+    "label": ('[[variants]]\nlabel = "a/b"', "label = 'a/b': a name is letters"),
     "same experiment": (
         '[[variants]]\nlabel = "a"\n[[variants]]\nlabel = "b"\nseed = 0',
         "experiments 1 and 2 of the sweep are the same",
@@ -504,6 +507,78 @@ def test_a_sweep_continues_with_what_is_missing(ran):
         same = (folder / "row.parquet").stat().st_mtime_ns == before[folder.name]
         assert same == (folder != gone)
     assert result(gone) == row
+
+
+def test_a_sweep_makes_again_what_is_damaged(ran):
+    """A flipped bit, what is missing, and a page cut short, one in each member."""
+    plan, output, _ = ran
+    rows = [result(folder) for folder in folders(output)]
+    spoilt = [
+        folder / name
+        for folder, name in zip(
+            folders(output),
+            ("row.parquet", "metrics.jsonl", "arrays.npz", "report.html"),
+            strict=True,
+        )
+    ]
+    for path in (spoilt[0], spoilt[2]):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0x10
+        path.write_bytes(content)
+    spoilt[1].unlink()
+    spoilt[3].write_bytes(spoilt[3].read_bytes()[:-100])
+    console = Console(record=True, width=400)
+    comparison.compare(plan, output, console)
+    text = console.export_text()
+    for path in spoilt[:3]:
+        assert f"made again: {path}" in text
+    assert f"already finished: {spoilt[3].parent}" in text
+    assert [result(folder) for folder in folders(output)] == rows
+    for folder in folders(output):
+        assert not faults(folder) and page.is_whole(folder / "report.html")
+
+
+def test_a_full_disk_is_nobodys_failure(ran, monkeypatch):
+    """The same call continues."""
+    plan, output, _ = ran
+    gone = folders(output)[2]
+    row = result(gone)
+    (gone / "row.parquet").unlink()
+
+    def full(*_):
+        raise files.unwritable(gone, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_sealed", full)
+        with pytest.raises(files.Unwritable, match=gone.name):
+            comparison.compare(plan, output, Console(quiet=True))
+    assert not (gone / "error.json").exists() and not (gone / "row.parquet").exists()
+    comparison.compare(plan, output, Console(quiet=True))
+    assert result(gone) == row
+
+
+def test_what_is_finished_can_be_read_where_nobody_may_write(ran, monkeypatch):
+    code = errno.EROFS
+    plan, output, printed = ran
+    (folders(output)[0] / "report.html").unlink()
+
+    opened = files.Path.open
+
+    def refused(path, mode="r", *arguments, **words):
+        if mode[0] == "r":
+            return opened(path, mode, *arguments, **words)
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.Path, "open", refused)
+        console = Console(record=True, width=400)
+        comparison.compare(plan, output, console)
+    text = console.export_text()
+    assert text.count(f"cannot be written: {os.strerror(code)}") == 2
+    assert text.count("already finished") == 4
+    assert text.splitlines()[-4:] == printed.splitlines()[-4:]
+    comparison.compare(plan, output, Console(quiet=True))
+    assert page.is_whole(folders(output)[0] / "report.html")
 
 
 def test_all_is_checked_before_anything_runs(ran, tmp_path):

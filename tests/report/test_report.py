@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from ghostjax import files
 from ghostjax.evaluation.intervals import proportion
 from ghostjax.evaluation.rows import Label
 from ghostjax.report import charts, findings, panels, tables
@@ -89,16 +90,25 @@ def make_run(
     folder.mkdir(parents=True)
     row = {key: value for key, value in ROW.items() if key not in drop} | changes
     table = joined([row], labels or {})
-    pa.parquet.write_table(table, folder / "row.parquet")
-    pa.csv.write_csv(table, folder / "row.csv")
-    arrays = arrays_of() if arrays is None else arrays
-    np.savez_compressed(folder / "arrays.npz", **arrays)
-    (folder / "config.toml").write_text('name = "digits"\nseed = 0\n')
     environment = {"jax": "0.10.2", "device": "cpu (2 cores)", "git": {"dirty": True}}
-    (folder / "environment.json").write_text(json.dumps(environment))
-    lines = [json.dumps(x) + "\n" for x in metrics() if x["part"] in curves]
-    (folder / "metrics.jsonl").write_text("".join(lines))
+    lines = [x for x in metrics() if x["part"] in curves]
+    arrays = arrays_of() if arrays is None else arrays
+    contents = {
+        "config.toml": b'name = "digits"\nseed = 0\n',
+        "environment.json": files.json_bytes(environment),
+        "metrics.jsonl": files.jsonl_bytes(lines),
+        "arrays.npz": files.npz_bytes(arrays),
+        "row.csv": files.csv_bytes(table),
+        "row.parquet": files.parquet_bytes(table),
+    }
+    files.write_sealed(folder, contents)
     return folder
+
+
+def old(run: Path) -> Path:
+    """The run as one from before there were digests."""
+    (run / files.SUMS).unlink()
+    return run
 
 
 @cache
@@ -377,7 +387,7 @@ def test_a_bare_row_makes_a_page(tmp_path):
 
 
 def test_torn_and_repeated_metrics_lines_of_a_resumed_run(tmp_path):
-    run = make_run(tmp_path / "run", {})
+    run = old(make_run(tmp_path / "run", {}))
     with open(run / "metrics.jsonl", "a") as file:
         file.write('{"part": "target", "st\n{"part":"target","step":3,"loss":NaN}\n')
         file.write('{"part": "target", "step": 3, "loss": 1.0}\n')
@@ -698,10 +708,7 @@ def test_compare_draws_the_curves(tmp_path):
 
 
 def test_errors_name_the_file_and_the_way_out(tmp_path):
-    run = make_run(tmp_path / "run")
-    (run / "arrays.npz").write_bytes(b"PK broken")
-    with pytest.raises(ValueError, match=r"arrays\.npz cannot be read"):
-        write_report(run)
+    run = old(make_run(tmp_path / "run"))
     (run / "row.parquet").write_bytes(b"broken")
     with pytest.raises(ValueError, match=r"row\.parquet cannot be read"):
         read_row(run)

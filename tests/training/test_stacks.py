@@ -2,7 +2,6 @@
 
 import pytest
 
-from ghostjax import files
 from ghostjax.training import stacks
 
 
@@ -65,7 +64,21 @@ def test_two_groups_are_no_substitute_for_one(tmp_path):
     assert left(tmp_path) == groups
 
 
-def test_a_list_of_members_that_is_damaged_is_named(tmp_path):
-    (group(tmp_path, "ab", 20) / "members.json").write_text("{")
-    with pytest.raises(files.FileError, match=r"members\.json"):
-        list(stacks.listed(tmp_path / "together"))
+@pytest.mark.parametrize("content", [b"{", b"3", b"[3]", b'["a/x"]', b"\xff", None])
+def test_a_damaged_list_of_members_blocks_nobody(tmp_path, content):
+    """Those members go on all the same: the group's name is a digest of theirs."""
+    damaged, other = group(tmp_path, "ab", 20), group(tmp_path, "cd", 20)
+    list_of_members = damaged / "members.json"
+    list_of_members.write_bytes(content or b"[" * 100_000)
+    together = tmp_path / "together"
+    assert [stack.folder for stack in stacks.listed(together)] == [other]
+    assert stacks.furthest(together, ["a/x", "b/x"]) == (damaged, ["a/x", "b/x"], 20)
+    assert stacks.furthest(together, ["a/x"]) is None
+    stacks.tidy(together)
+    assert stacks.latest(damaged) == 20
+
+
+def test_only_a_number_as_it_is_written_is_a_step(tmp_path):
+    for name in ("\u00b2", "\u0663", "010", "1e3", "-3", "+4", " 5", "60.writing", "7"):
+        (tmp_path / name).mkdir()
+    assert stacks.steps(tmp_path) == [7]
