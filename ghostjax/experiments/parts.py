@@ -7,8 +7,9 @@ time, others wait for it.
 
 import fcntl
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from math import ceil, inf, nan
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -45,6 +46,9 @@ _POLL = 0.2  # seconds between two looks at a lock that another process holds
 _TRIES, _INSTANT = 5, 0.02  # seconds between two tries to take a lock
 
 
+_Ended = tuple[TrainState, Mapping[str, Array]]
+
+
 class Busy(ValueError):
     """Another process holds the folder."""
 
@@ -79,14 +83,32 @@ def trainer(folder: Path, name: str, console: Console) -> Train:
                     began = now
                     show(step, metrics)
 
-                return fit_resumable(
+                resume = partial(
+                    fit_resumable,
                     training,
                     place,
                     chunk=_chunk(steps),
                     on_chunk=on_chunk,
                 )
+                return _without_damaged(resume, title, console)
 
     return train
+
+
+def _without_damaged(
+    resume: Callable[[], _Ended], title: str, console: Console
+) -> _Ended:
+    """What a training ends in that goes on from its newest checkpoint that can be read:
+    those that cannot are set aside."""
+    while True:
+        try:
+            return resume()
+        except checkpoint.Corrupted as error:
+            aside = checkpoint.set_aside(error.folder)
+            say(
+                console,
+                f"{title}  {error.fault}: it is {aside.name} now, and made anew",
+            )
 
 
 def seconds(folder: Path) -> float:

@@ -27,7 +27,7 @@ from ghostjax import files
 from ghostjax.training import stacks
 from ghostjax.training.stacks import latest
 
-__all__ = ["Corrupted", "Tree", "keep_newest", "latest", "restore", "save"]
+__all__ = ["Corrupted", "Tree", "keep_newest", "latest", "restore", "save", "set_aside"]
 
 Tree = TypeVar("Tree")
 # Orbax logs each save, and each error that it raises too.
@@ -42,7 +42,25 @@ _WRITING = ".writing"
 
 
 class Corrupted(ValueError):
-    """A checkpoint that cannot be read or is not what was written."""
+    """A checkpoint that cannot be read or is not what was written.
+
+    Args:
+      folder: its own.
+      fault: what is wrong with it.
+    """
+
+    def __init__(self, folder: Path, fault: str):
+        super().__init__(f"{fault}: delete {folder} to make it anew")
+        self.folder, self.fault = folder, fault
+
+
+def set_aside(folder: Path) -> Path:
+    """Gives a damaged checkpoint a name by which none is found; returns its new path.
+    Nothing is thrown away: another version may have written it."""
+    aside = folder.with_name(f"{folder.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    os.replace(folder, aside)
+    return aside
 
 
 def save(folder: Path, tree: Any) -> None:
@@ -140,7 +158,6 @@ def restore(folder: Path, like: Tree) -> Tree:
     """
     folder = folder.absolute()
     target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
-    remedy = f"delete {folder} to make it anew"
     files.require_descriptors(folder, _OPEN)
     try:
         written = files.read_text(folder / "digest")
@@ -149,11 +166,10 @@ def restore(folder: Path, like: Tree) -> Tree:
         jax.tree.map(_require_shape, tree, target)
     except Exception as error:  # orbax raises many kinds
         line = str(error).strip().split("\n")[0][:200]
-        raise Corrupted(
-            f"checkpoint {folder} cannot be read ({line}): {remedy}"
-        ) from error
+        fault = f"checkpoint {folder} cannot be read ({line})"
+        raise Corrupted(folder, fault) from error
     if _digest(tree) != written:
-        raise Corrupted(f"checkpoint {folder} is not what was written: {remedy}")
+        raise Corrupted(folder, f"checkpoint {folder} is not what was written")
     # Arrays that are bound to a device are another kind to a compiled program.
     return jax.tree.map(jax.device_put, tree)
 

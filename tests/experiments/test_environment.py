@@ -1,11 +1,13 @@
 """What numbers depend on besides the code: refused, or said."""
 
+import io
 from contextlib import contextmanager
 
 import jax
 import plans
 import pytest
 from plans import GHOST, member, sweep
+from rich.console import Console
 
 from ghostjax import cli, runtime
 from ghostjax.experiments import environment, parts
@@ -102,3 +104,20 @@ def test_a_damaged_note_is_made_again(text, tmp_path):
     environment.note(tmp_path)
     (noted,) = environment.noted(tmp_path)
     assert noted["jaxlib"] == environment.version("jaxlib")
+
+
+def test_a_damaged_part_is_set_aside_and_made_anew(tmp_path):
+    one = member(GHOST)
+    (first,) = plans.rows(sweep([one], tmp_path, devices=1).folders)
+    (run,) = tmp_path.glob("toy-*")
+    (run / "row.parquet").unlink()
+    steps = sorted(tmp_path.glob("parts/ghost-*/ghost/[0-9]*"), key=lambda x: x.name)
+    assert [x.name for x in steps] == ["10", "20"]
+    for step in steps:
+        (step / "digest").write_text("0" * 64)
+    console = Console(record=True, width=400, file=io.StringIO())
+    (again,) = plans.rows(sweep([one], tmp_path, console, devices=1).folders)
+    assert again == first
+    said = [x for x in console.export_text().splitlines() if "is not what was" in x]
+    assert len(said) == 2 and said[0].endswith("it is 20.damaged now, and made anew")
+    assert (steps[1].with_name("20.damaged") / "digest").exists()
