@@ -17,6 +17,7 @@ from ghostjax.config import grid, locate, named, toml, words
 from ghostjax.evaluation import columns
 from ghostjax.experiments import device
 from ghostjax.experiments.ways import Failed, Ways
+from ghostjax.fields import Range
 from ghostjax.names import unknown
 from ghostjax.report.comparison_page import compare
 from ghostjax.report.folder import cautions, read_row
@@ -148,9 +149,10 @@ def _add_runs(commands: Any) -> argparse.ArgumentParser:
         "recommends the fastest cut that keeps the limits. Keys can be overridden as "
         "for run; [device] describes edge, uplink and cloud.",
     )
-    for name, (_, what) in device.LIMITS.items():
+    for name, limit in device.LIMITS.items():
         option = f"--{name.replace('_', '-')}"
-        cut.add_argument(option, type=_finite, metavar="X", help=what)
+        kind = _within(limit.range)
+        cut.add_argument(option, type=kind, metavar="X", help=limit.what)
     status = commands.add_parser(
         "status",
         help="which members of a sweep are done, running, begun, failed or missing",
@@ -212,15 +214,21 @@ def _count(every: str = "") -> Callable[[str], int | None]:
     return parse
 
 
-def _finite(word: str) -> float:
-    """A parser of finite numbers."""
-    try:
-        number = float(word)
-    except ValueError:
-        number = float("nan")
-    if not isfinite(number):
-        raise argparse.ArgumentTypeError(f"{word!r} is no finite number")
-    return number
+def _within(limits: Range) -> Callable[[str], float]:
+    """A parser of finite numbers in a range."""
+
+    def parse(word: str) -> float:
+        try:
+            number = float(word)
+        except ValueError:
+            number = float("nan")
+        if not isfinite(number):
+            raise argparse.ArgumentTypeError(f"{word!r} is no finite number")
+        if not limits.holds(number):
+            raise argparse.ArgumentTypeError(f"{word!r} must be {limits.words()}")
+        return number
+
+    return parse
 
 
 class _Columns(argparse.Action):

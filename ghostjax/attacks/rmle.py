@@ -227,6 +227,10 @@ def _finish(
 
 
 def _require_features(cut: Cut, features: Features) -> None:
+    if not features.shape[0]:
+        raise ValueError(
+            f"features have shape {features.shape}: give one target at least"
+        )
     if features.shape[1:] != cut.feature_shape:
         raise ValueError(
             f"features of shape {features.shape[1:]} cannot have left an edge that "

@@ -54,7 +54,10 @@ def build(member: Member) -> Built:
             f"data set {config.data.name!r} has {shape}: choose another of the two"
         )
     layers = network.build(classes)
-    cut = Cut(*chain.cut(layers, config.defense.cut), shape)
+    try:
+        cut = Cut(*chain.cut(layers, config.defense.cut), shape)
+    except ValueError as error:
+        raise ValueError(f"defense.cut: {error}") from error
     public = attacker.public_images(
         config.attacker, dataset, config.seed, member.public
     )

@@ -13,20 +13,37 @@ while it waits. The default numbers and their sources are in `sections.Device`.
 from typing import NamedTuple
 
 from ghostjax.config.sections import Device
+from ghostjax.fields import Range
 
-__all__ = ["Cost", "LIMITS", "cost"]
+__all__ = ["Cost", "LIMITS", "Limit", "cost"]
 
+
+class Limit(NamedTuple):
+    """What a cut can be asked to keep."""
+
+    column: str  # of the cut's row
+    what: str
+    range: Range  # of numbers that limit anything
+
+
+_SOME, _PERCENT = Range(least=0), Range(least=0, most=100)
 LIMITS = {
-    "max_ssim": ("worst_ssim", "SSIM of the best attack's pictures"),
-    "max_psnr": ("worst_psnr", "PSNR of the best attack's pictures, dB"),
-    "max_recognised": ("worst_recognised", "secrets recognised, percent"),
-    "max_edge_mflops": ("edge_mflops", "millions of operations on the edge"),
-    "max_kilobytes": ("kilobytes", "sent, of 1,000 bytes"),
-    "max_latency_ms": ("latency_ms", "latency, milliseconds"),
-    "max_energy_mj": ("energy_mj", "energy of the edge, millijoules"),
-    "min_accuracy": ("accuracy", "accuracy, percent"),
+    "max_ssim": Limit(
+        "worst_ssim", "SSIM of the best attack's pictures", Range(least=-1, most=1)
+    ),
+    "max_psnr": Limit("worst_psnr", "PSNR of the best attack's pictures, dB", _SOME),
+    "max_recognised": Limit(
+        "worst_recognised", "secrets recognised, percent", _PERCENT
+    ),
+    "max_edge_mflops": Limit(
+        "edge_mflops", "millions of operations on the edge", _SOME
+    ),
+    "max_kilobytes": Limit("kilobytes", "sent, of 1,000 bytes", _SOME),
+    "max_latency_ms": Limit("latency_ms", "latency, milliseconds", _SOME),
+    "max_energy_mj": Limit("energy_mj", "energy of the edge, millijoules", _SOME),
+    "min_accuracy": Limit("accuracy", "accuracy, percent", _PERCENT),
 }
-"""What a cut can be asked to keep: name -> column of its row, what that is."""
+"""By name."""
 
 
 class Cost(NamedTuple):

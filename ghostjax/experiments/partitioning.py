@@ -129,7 +129,7 @@ def recommend(rows: Sequence[Row], limits: Mapping[str, float]) -> Choice:
     near = min(rows, key=lambda row: max(_failing(row, limits).values()))
     failing = _failing(near, limits)
     name = max(failing, key=failing.__getitem__)
-    column, what = LIMITS[name]
+    column, what, _ = LIMITS[name]
     return Choice(
         None,
         f"No cut keeps all limits. Nearest is {near['cut']}, with "

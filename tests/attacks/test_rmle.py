@@ -230,6 +230,13 @@ def test_the_box_holds_during_the_search():
     assert 0 <= boxed.min() and boxed.max() <= 1
 
 
+def test_no_features_are_one_line():
+    edge, features = sent("conv1")
+    attack = build("conv1", DESCENT)
+    with pytest.raises(ValueError, match="give one target at least"):
+        attack.invert(edge, jax.random.key(0), features[:0], traced_half(DESCENT))
+
+
 def test_features_of_another_cut_are_refused():
     features = np.zeros((1, 5, 5, 8), np.float32)
     with pytest.raises(ValueError, match=r"ends in 'conv1' and sends \(10, 10, 8\)"):
