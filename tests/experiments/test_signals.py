@@ -29,6 +29,29 @@ def _registered():
         yield
 
 
+@pytest.fixture(autouse=True)
+def _usual_handlers():
+    """Of a shell's foreground: what runs in its background ignores Ctrl-C, and so would
+    a run."""
+    handlers = signal.default_int_handler, signal.SIG_DFL
+    before = [signal.signal(*pair) for pair in zip(SIGNALS, handlers, strict=True)]
+    yield
+    for number, handler in zip(SIGNALS, before, strict=True):
+        signal.signal(number, handler)
+
+
+def send(number):
+    """Sends this process a signal, and waits until it is noted."""
+    os.kill(os.getpid(), number)
+    deadline = time.monotonic() + 60
+    while not asked():
+        assert time.monotonic() < deadline, "nobody has noted the signal"
+        time.sleep(0.001)
+
+
+asked = interrupt.asked  # itself, where a test puts another in its place
+
+
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     file = tmp_path_factory.mktemp("configs") / "sample.toml"
@@ -79,14 +102,12 @@ def test_a_signal_stops_a_run_that_continues(
     moment, number, path, undisturbed, tmp_path, monkeypatch
 ):
     module, name, at = MOMENTS[moment]
-    usual, calls, asked = getattr(module, name), [], interrupt.asked
+    usual, calls = getattr(module, name), []
 
     def called(*arguments):
         calls.append(name)
         if len(calls) == at:
-            os.kill(os.getpid(), number)
-            while not asked():
-                time.sleep(0.001)
+            send(number)
         return usual(*arguments)
 
     handlers = [signal.getsignal(x) for x in SIGNALS]
@@ -103,8 +124,9 @@ def test_a_signal_stops_a_run_that_continues(
 
 
 SLEEP = """
-import time
+import signal, time
 from ghostjax import interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with interrupt.listening():
     print("listens", flush=True)
     time.sleep(60)
@@ -125,6 +147,15 @@ def test_a_second_signal_ends_the_process_at_once(number):
         assert time.monotonic() - began < 20
 
 
+def test_who_ignores_a_signal_goes_on_ignoring_it():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with interrupt.listening():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        assert not interrupt.asked()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
 def test_nobody_listens_in_other_threads_nor_twice():
     before, inside = [signal.getsignal(x) for x in SIGNALS], []
 
@@ -138,9 +169,7 @@ def test_nobody_listens_in_other_threads_nor_twice():
     assert inside == [before]
     with pytest.raises(interrupt.Stopped, match="SIGTERM") as stop:
         with interrupt.listening(), interrupt.listening():
-            os.kill(os.getpid(), signal.SIGTERM)
-            while not interrupt.asked():
-                time.sleep(0.001)
+            send(signal.SIGTERM)
     assert stop.value.status == 143 and not interrupt.asked()
     assert [signal.getsignal(x) for x in SIGNALS] == before
 
